@@ -1,0 +1,25 @@
+"""The room where multiply-adds are counted: formulas, the strict counter, and other counters beside it.
+
+It sees what the dispatcher runs and knows no method, network or table. An operation it does not know is an error.
+It may not touch decisions, timing or records.
+"""
+
+from bench.cost.agreement import Agreement, agreement
+from bench.cost.counter import Count, Counter, CountError, UncountedError, count, count_meta, samples
+from bench.cost.formulas import FORMULAS, ZERO_COST, Formula, register_formula
+
+__all__ = [
+    "FORMULAS",
+    "ZERO_COST",
+    "Agreement",
+    "Count",
+    "CountError",
+    "Counter",
+    "Formula",
+    "UncountedError",
+    "agreement",
+    "count",
+    "count_meta",
+    "register_formula",
+    "samples",
+]

@@ -1,0 +1,9 @@
+"""Datasets, clip sampling and decoding.
+
+A dataset is three `Split`s of labelled videos; `sampling` cuts clips out of them; `video` decodes files.
+Nothing here knows a method, a network or the results.
+"""
+
+from bench.data.split import DataError, Dataset, Split
+
+__all__ = ["DataError", "Dataset", "Split"]

@@ -1,0 +1,227 @@
+"""Cuts clips out of videos: which frames, which crop, in which order, and nothing else.
+
+Every choice is a share of the room there is (0 the first possible place, 1 the last), so that one rule serves random
+training clips and fixed test views, for videos of any length and shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.data.split import DataError, Split
+from bench.method import Batch, InputSpec
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames make a clip.
+
+    dense: consecutive frames, `stride` apart, starting anywhere. uniform: one frame from each of as many equal
+    segments of the video as the clip has frames (TSN, Wang et al., ECCV 2016); `stride` plays no part.
+
+    Raises:
+        DataError: no such mode, or a stride below 1.
+    """
+
+    mode: Literal["dense", "uniform"] = "dense"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks both fields."""
+        if self.mode not in ("dense", "uniform"):
+            raise DataError(f"sampling must be dense or uniform, got {self.mode!r}")
+        if self.stride < 1:
+            raise DataError(f"stride must be 1 or more, got {self.stride}")
+
+
+@dataclass(frozen=True)
+class _Views:
+    """V views: the row of each (V,), and its shares: of time (V, P), of the longer and shorter side (V,)."""
+
+    rows: NDArray[np.int64]
+    time: NDArray[np.float64]
+    long: NDArray[np.float64]
+    short: NDArray[np.float64]
+    mirror: NDArray[np.bool_]
+
+
+def train_steps(split: Split, batch: int) -> int:
+    """Batches in one epoch; the last incomplete one is dropped.
+
+    Raises:
+        DataError: the split does not fill one batch.
+    """
+    if not 1 <= batch <= len(split):
+        raise DataError(f"batch: {batch} does not fit a training split of {len(split)} videos")
+    return len(split) // batch
+
+
+def train_batches(
+    split: Split,
+    spec: InputSpec,
+    sampling: Sampling,
+    batch: int,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """One epoch of random clips with random crops, mirrored at random where the label allows it.
+
+    Order and choices depend on (seed, epoch, row) only, so that an epoch resumed with `skip` batches gives exactly the
+    batches that were left, and decodes none of the others.
+
+    Raises:
+        DataError: a video cannot be read, is smaller than the crop, or the split does not fill one batch.
+    """
+    steps = train_steps(split, batch)
+    order = np.random.default_rng([seed, epoch, 0]).permutation(len(split))
+    parts = _parts(spec, sampling)
+    draws = np.random.default_rng([seed, epoch, 1]).random((len(split), parts + 3))[order]
+    mirror = (draws[:, parts + 2] < 0.5) & split.flip
+    views = _Views(order, draws[:, :parts], draws[:, parts], draws[:, parts + 1], mirror)
+    chunks = [np.arange(step * batch, (step + 1) * batch) for step in range(skip, steps)]
+    return _load(_Cutter(split, spec, sampling, views), chunks, workers)
+
+
+def test_batches(
+    split: Split,
+    spec: InputSpec,
+    sampling: Sampling,
+    clips: int,
+    crops: int,
+    batch: int,
+    rows: NDArray[np.int64] | None = None,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """The fixed test views of the videos `rows` (default: all), those of one video one after the other.
+
+    clips: 1 is the centre one; more are evenly spaced, the first starting with the video, the last ending with it.
+    crops: 1 is the centre; 3 are left, centre and right along the longer side (top to bottom in upright videos).
+    Views run clip by clip, crop by crop; `Batch.index` repeats the video's row. The last batch may be short.
+
+    Raises:
+        DataError: a video cannot be read or is smaller than the crop; a number of clips or crops that does not exist.
+    """
+    if clips < 1 or crops not in (1, 3) or batch < 1:
+        raise DataError(f"views: clips and batch must be 1 or more and crops 1 or 3, got {clips}, {batch} and {crops}")
+    videos = np.arange(len(split)) if rows is None else np.asarray(rows, np.int64)
+    moments = np.linspace(0, 1, clips) if clips > 1 else np.array([0.5])
+    places = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
+    count = len(videos) * clips * crops
+    time = np.tile(np.repeat(moments, crops), len(videos))
+    time = np.broadcast_to(time[:, None], (count, _parts(spec, sampling)))
+    long = np.tile(places, len(videos) * clips)
+    views = _Views(np.repeat(videos, clips * crops), time, long, np.full(count, 0.5), np.zeros(count, bool))
+    chunks = [np.arange(first, min(first + batch, count)) for first in range(0, count, batch)]
+    return _load(_Cutter(split, spec, sampling, views), chunks, workers)
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]  # its name makes pytest take it for a test
+
+
+class _Cutter(Dataset[Batch | DataError]):
+    """Item = the batch made of the views that are asked for."""
+
+    def __init__(self, split: Split, spec: InputSpec, sampling: Sampling, views: _Views) -> None:
+        self.split, self.spec, self.sampling, self.views = split, spec, sampling, views
+
+    def __getitem__(self, chunk: NDArray[np.int64]) -> Batch | DataError:
+        """An error is handed over as a value: the loader would bury its one line in a worker's traceback."""
+        try:
+            clips = torch.stack([self._cut(view) for view in chunk])
+        except DataError as error:
+            return error
+        mirror = torch.from_numpy(self.views.mirror[chunk])
+        if mirror.any():
+            clips[mirror] = clips[mirror].flip(3)
+        rows = self.views.rows[chunk]
+        target = torch.as_tensor(self.split.targets[rows], dtype=torch.int64)
+        return Batch(_normalise(clips, self.spec), target, torch.from_numpy(rows))
+
+    def _cut(self, view: int) -> Tensor:
+        """The frames of all clips of one view, uint8 (N·T, S, S, C)."""
+        views, size = self.views, self.spec.size
+        video = self.split.video(int(views.rows[view]))
+        length, height, width, channels = video.shape
+        if min(height, width) < size or channels not in (1, self.spec.channels):
+            raise DataError(
+                f"video {views.rows[view]} of the split: {width}x{height} pixels in {channels} channels do not give a "
+                f"crop of {size} in {self.spec.channels}"
+            )
+        shares = (views.short[view], views.long[view])
+        down, along = shares if width >= height else shares[::-1]
+        y, x = _place(height - size, down), _place(width - size, along)
+        frames = _frames(length, self.spec, self.sampling, views.time[view].tolist())
+        return video[:, y : y + size, x : x + size].index_select(0, torch.tensor(frames))
+
+
+def _load(cutter: _Cutter, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Batch]:
+    """Batches in order. The loader gets a generator of its own, since it would draw from the global one."""
+    loader: DataLoader[Batch | DataError] = DataLoader(
+        cutter, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_as_it_is, generator=torch.Generator()
+    )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Nothing to collate."""
+    return batch
+
+
+def _shape(spec: InputSpec) -> tuple[int, int]:
+    """Clips, and frames a clip, in one sample."""
+    return {"clip": (1, spec.frames), "clips": (spec.clips, spec.frames), "image": (1, 1)}[spec.kind]
+
+
+def _parts(spec: InputSpec, sampling: Sampling) -> int:
+    """How many moments a sample's frames are chosen by: one a clip when dense, one a frame when uniform."""
+    clips, frames = _shape(spec)
+    return clips if sampling.mode == "dense" else clips * frames
+
+
+def _place(room: int, share: float) -> int:
+    """One of the places 0..room; a random share in [0, 1) hits each equally often, 0.5 is the centre, 1 the last."""
+    return min(int(share * (room + 1) + 1e-9), room)  # the tiny term: 1/3 of 3 is 1 whatever the rounding
+
+
+def _positions(total: int, parts: int, shares: list[float]) -> list[int]:
+    """One of `total` positions in each of `parts` equal parts, at its share of the part."""
+    edges = [part * total // parts for part in range(parts + 1)]
+    return [
+        low + _place(max(high - low - 1, 0), share)
+        for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True)
+    ]
+
+
+def _frames(length: int, spec: InputSpec, sampling: Sampling, shares: list[float]) -> list[int]:
+    """Frame numbers (N·T) of a sample; a video that is too short goes on with its last frame."""
+    clips, frames = _shape(spec)
+    if sampling.mode == "uniform":
+        chosen = _positions(max(length, clips * frames), clips * frames, shares)
+    else:
+        span = (frames - 1) * sampling.stride + 1
+        starts = _positions(max(length - span, 0) + 1, clips, shares)
+        chosen = [start + step for start in starts for step in range(0, span, sampling.stride)]
+    return [min(frame, length - 1) for frame in chosen]
+
+
+def _normalise(clips: Tensor, spec: InputSpec) -> Tensor:
+    """uint8 (B, N·T, S, S, C) to float32 samples of `spec.shape(B)`, grey repeated to all channels."""
+    count, frames = _shape(spec)
+    clips = clips.view(len(clips), count, frames, *clips.shape[2:]).permute(0, 1, 5, 2, 3, 4)  # (B, N, C, T, S, S)
+    sample = clips.to(torch.float32, memory_format=torch.contiguous_format)
+    sample.mul_(1 / (255 * spec.std)).sub_(spec.mean / spec.std)
+    shape = (len(clips), count, spec.channels, *sample.shape[3:])
+    return sample.expand(shape).reshape(spec.shape(len(clips))).contiguous()

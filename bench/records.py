@@ -1,0 +1,173 @@
+"""The result schema and its store: one JSON a record, per-sample costs and decisions in Parquet beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA = 1
+
+
+class RecordError(Exception):
+    """A stored record is not what it should be; the message names file and field."""
+
+
+class Strict(BaseModel):
+    """A schema without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Identity(Strict):
+    """What was run. Everything here is hashed into the experiment's id; the commit is not."""
+
+    method: str
+    options: dict[str, Any]
+    frames: int
+    size: int
+    profile: str
+    setting: str  # digest of the parts of the profile that change results
+    dataset: str
+    data_fingerprint: str
+    seed: int
+    method_revision: int
+    dataset_revision: int
+
+    @property
+    def id(self) -> str:
+        """Readable and unique: method, frames, seed and a digest of the whole."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
+        return f"{self.method.replace('/', '.')}-{self.frames}f-s{self.seed}-{digest}"
+
+
+class Figure(Strict):
+    """A measured value; the interval is 95 %, two-sided, over independent sources."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Cost(Strict):
+    """Multiply-adds per sample over the centre clips of the test set."""
+
+    average: float
+    maximum: int
+    minimum: int
+
+
+class Record(Strict):
+    """One experiment: what was run, how, on what, and what came out. A failure is a record with its reason.
+
+    figures: "clip-1", "video-1", ... as shares of 1. Empty when the run did not finish.
+    static_macs, fvcore_macs: the cost of the plain network, by our counter and as fvcore's total.
+    executed: multiply-adds that ran and that were accounted, summed over a stated number of test samples.
+    samples_file: Parquet with one row a test video; its columns are described in `bench.evaluation.score`.
+    """
+
+    schema_version: int = SCHEMA
+    identity: Identity
+    status: Literal["done", "failed"]
+    reason: str = ""
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    parameters: int | None = None
+    static_macs: int | None = None
+    fvcore_macs: int | None = None
+    cost: Cost | None = None
+    executed: dict[str, int] = Field(default_factory=dict)
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    validation: dict[str, float] = Field(default_factory=dict)
+    missing: dict[str, str] = Field(default_factory=dict)  # figure -> why it was not measured
+    seconds: dict[str, float] = Field(default_factory=dict)
+    samples_file: str | None = None
+    samples_sha256: str | None = None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file that is either whole or not there, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class Store:
+    """A folder of records: `<id>.json`, with `<id>.parquet` beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, identity: Identity) -> bool:
+        """Whether a finished or failed record of this experiment is stored."""
+        return (self.folder / f"{identity.id}.json").exists()
+
+    def read(self, identity: Identity) -> Record:
+        """The stored record of this experiment."""
+        return read_record(self.folder / f"{identity.id}.json")
+
+    def write(self, record: Record, samples: pd.DataFrame | None = None) -> Record:
+        """Stores a record, its samples first, so that a record never points at what is not there."""
+        name = record.identity.id
+        if samples is not None:
+            data = samples.to_parquet(index=False, compression="zstd")
+            write_atomically(self.folder / f"{name}.parquet", data)
+            digest = hashlib.sha256(data).hexdigest()
+            record = record.model_copy(update={"samples_file": f"{name}.parquet", "samples_sha256": digest})
+        text = record.model_dump_json(indent=1, exclude_defaults=False)
+        write_atomically(self.folder / f"{name}.json", text.encode() + b"\n")
+        return record
+
+    def __iter__(self) -> Iterator[tuple[Path, Record]]:
+        """Every record, in the order of file names."""
+        for path in sorted(self.folder.glob("*.json")):
+            yield path, read_record(path)
+
+
+def read_record(path: Path) -> Record:
+    """Reads one record.
+
+    Raises:
+        RecordError: the file is not a record of this schema; names file and field.
+    """
+    try:
+        return Record.model_validate(json.loads(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecordError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable record: {error}") from None
+
+
+def read_samples(path: Path, record: Record) -> pd.DataFrame:
+    """The per-sample table that belongs to the record stored at `path`.
+
+    Raises:
+        RecordError: it is missing, or not the file that was recorded.
+    """
+    if record.samples_file is None:
+        raise RecordError(f"{path}: has no per-sample table")
+    file = path.parent / Path(record.samples_file).name
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{file}: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != record.samples_sha256:
+        raise RecordError(f"{file}: checksum differs from the one in {path.name}")
+    return pd.read_parquet(file)

@@ -1,0 +1,193 @@
+"""Names and their builders, found without importing anything heavy.
+
+The key is the builder's own name: the target "baselines.networks.r2plus1d:r2plus1d_18" is `r2plus1d_18`. Targets come
+from literal tuples in the built-in providers, from the entry points `vared_bench.networks` and `vared_bench.methods`
+of installed packages, or are named outright as "module:attr". A method on a network is "method/network"; a network's
+name alone means its static form.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import reduce
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.method import Method
+
+PROVIDERS = ("baselines", "vared")
+STATIC = "bench.static:static"
+RESERVED = {"network", "frames", "size", "classes", "network_options"}  # given to builders by `build`, never options
+
+
+class RegistryError(Exception):
+    """A name, or an option of what it names, is not known, is not usable, or is registered twice."""
+
+
+def networks() -> list[str]:
+    """The registered networks."""
+    return sorted(name for name, (kind, _) in _entries().items() if kind == "network")
+
+
+def methods() -> list[str]:
+    """The registered methods; those that wrap a network are used as "method/network"."""
+    return sorted(name for name, (kind, _) in _entries().items() if kind == "method")
+
+
+def network(name: str) -> Callable[..., nn.Module]:
+    """The builder of a network: builder(frames, size, classes, **options) -> module on clips (B, C, T, H, W).
+
+    Raises:
+        RegistryError: no such network.
+    """
+    builder: Callable[..., nn.Module] = _load(_target(name, "network"))
+    return builder
+
+
+def build_network(name: str, *, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
+    """Builds a network as a plain module.
+
+    Raises:
+        RegistryError: an unknown name or option, or a value that the builder refuses.
+    """
+    builder = network(name)
+    _check_options(name, builder, options)
+    try:
+        return builder(frames, size, classes, **options)
+    except ValueError as error:
+        raise RegistryError(f"{name}: {error}") from error
+
+
+def build(
+    name: str,
+    *,
+    frames: int,
+    size: int,
+    classes: int,
+    network_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Method:
+    """Builds "network" (its static form), "method" or "method/network" for clips of `frames` x `size` x `size`.
+
+    network_options: go to the network under the method; a method that wraps none has no use for them.
+
+    Raises:
+        RegistryError: an unknown name or option, a network where none fits, or what was built is not a `Method`.
+    """
+    method, under = _split(name)
+    builder = _load(_target(method, "method"))
+    _check_options(method, builder, options)
+    given: dict[str, Any] = {"frames": frames, "size": size, "classes": classes, **options}
+    if under is not None:
+        _check_options(under, network(under), network_options or {})
+        given |= {"network": under, "network_options": dict(network_options or {})}
+    try:
+        return _checked(name, builder(**given))
+    except ValueError as error:
+        raise RegistryError(f"{name}: {error}") from error
+
+
+def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options given in one heap, as (network's, method's): the network takes those that its builder names."""
+    _, under = _split(name)
+    accepted = _options(network(under))[0] if under is not None else set()
+    theirs = {key: value for key, value in options.items() if key in accepted}
+    return theirs, {key: value for key, value in options.items() if key not in accepted}
+
+
+def _entries() -> dict[str, tuple[str, str]]:
+    """Name -> (kind, target). Networks and methods share one namespace, since either may stand alone."""
+    table: dict[str, tuple[str, str]] = {}
+    for kind, target in _targets():
+        name = target.rpartition(":")[2]
+        if name in table:
+            raise RegistryError(f"{name!r} is registered twice: by {table[name][1]} and by {target}")
+        table[name] = (kind, target)
+    return table
+
+
+def _targets() -> Iterator[tuple[str, str]]:
+    yield "method", STATIC
+    for provider in map(import_module, PROVIDERS):
+        yield from (("network", target) for target in provider.NETWORKS)
+        yield from (("method", target) for target in provider.METHODS)
+    for kind in ("network", "method"):
+        for entry in entry_points(group=f"vared_bench.{kind}s"):
+            yield kind, f"{entry.module}:{entry.attr}"
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """The method and the network under it, if any.
+
+    Raises:
+        RegistryError: an unknown name, a network missing or too much, or a second name for a static form.
+    """
+    method, slash, under = name.partition("/")
+    entries = _entries()
+    if not slash:
+        if ":" not in name and name not in entries:
+            raise _unknown("network or method", name, entries)
+        method, under = ("static", name) if entries.get(name, ("method",))[0] == "network" else (name, "")
+    elif method == "static" and under in entries:
+        raise RegistryError(f"the static form of {under} is named {under!r}, not {name!r}")
+    wraps = "network" in inspect.signature(_load(_target(method, "method"))).parameters
+    if wraps and not under:
+        raise RegistryError(f"{method} wraps a network: name it as {method}/NETWORK; there are {', '.join(networks())}")
+    if under and not wraps:
+        raise RegistryError(f"{method} does not wrap a network: name it without /{under}")
+    return method, under or None
+
+
+def _target(name: str, kind: str) -> str:
+    if ":" in name:
+        return name
+    entries = {key: target for key, (its_kind, target) in _entries().items() if its_kind == kind}
+    if name not in entries:
+        raise _unknown(kind, name, entries)
+    return entries[name]
+
+
+def _load(target: str) -> Any:
+    """Imports what "module:attr" names; a module of outside code may fail in any way, which is its own line."""
+    module, _, attribute = target.partition(":")
+    try:
+        found = reduce(getattr, attribute.split("."), import_module(module))
+    except Exception as error:
+        raise RegistryError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise RegistryError(f"{target} is not a builder: it cannot be called")
+    return found
+
+
+def _options(builder: Callable[..., Any]) -> tuple[set[str], bool]:
+    """The options that a builder names, and whether it takes any others too."""
+    parameters = inspect.signature(builder).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named - RESERVED, any(p.kind == p.VAR_KEYWORD for p in parameters)
+
+
+def _check_options(name: str, builder: Callable[..., Any], options: Iterable[str]) -> None:
+    named, any_other = _options(builder)
+    for option in options:
+        if option in RESERVED or (option not in named and not any_other):
+            raise _unknown(f"{name} option", option, named)
+
+
+def _checked(name: str, built: Any) -> Method:
+    from bench.method import Method  # brings torch, which listing must not
+
+    if not isinstance(built, Method):
+        raise RegistryError(f"{name} built {type(built).__name__}, not a bench.method.Method")
+    return built
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> RegistryError:
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
+    return RegistryError(f"no {what} {name!r}; {hint}")

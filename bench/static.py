@@ -1,0 +1,50 @@
+"""The plain form of any network: the static twin that every dynamic method is compared with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import registry
+from bench.cost import count_meta
+from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
+from bench.policy import Policy
+from bench.training import GradientStage
+
+
+class Static(Method):
+    """A classifier (B, C, T, H, W) to (B, classes) as it is, trained with cross-entropy."""
+
+    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.network, self.spec = network, spec
+
+    @functools.cached_property
+    def macs(self) -> int:
+        """Multiply-adds of one sample."""
+        return count_meta(self.network, self.spec.shape(1)).macs
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        """Class logits, at the same cost for every sample."""
+        cost = torch.full((len(sample),), self.macs, dtype=torch.int64)
+        return Prediction(cost, logits=self.network(sample))
+
+    def stages(self, recipe: Recipe) -> Sequence[Stage]:
+        """One stage of cross-entropy."""
+        return [GradientStage("train", self, [{"params": self.parameters()}], self._loss, recipe, recipe.epochs)]
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        logits = self.network(batch.sample)
+        loss = F.cross_entropy(logits, batch.target)
+        return loss, {"correct": float((logits.argmax(1) == batch.target).float().mean())}
+
+
+def static(network: str, *, frames: int, size: int, classes: int, network_options: Mapping[str, Any]) -> Static:
+    """The registered network `network` as a method."""
+    module = registry.network(network)(frames, size, classes, **network_options)
+    return Static(module, InputSpec("clip", size, frames))

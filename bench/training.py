@@ -1,0 +1,226 @@
+"""Training: stages in order, checkpoints that survive any kill, a log as JSON lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.sampling import Sampling, train_batches, train_steps
+from bench.data.split import Split
+from bench.method import Batch, Method, Recipe, Stage
+from bench.records import write_atomically
+
+
+class TrainingError(Exception):
+    """Training cannot go on, or a checkpoint cannot be used; the message says where and why."""
+
+
+class GradientStage(Stage):
+    """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and a cosine to zero.
+
+    groups: parameter groups, each with an optional "scale" of the learning rate. loss: batch to (loss, what to log).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: Method,
+        groups: Iterable[dict[str, Any]],
+        loss: Callable[[Batch], tuple[Tensor, dict[str, float]]],
+        recipe: Recipe,
+        epochs: int,
+        lr: float | None = None,
+    ) -> None:
+        self.name, self.method, self.loss, self.recipe, self.epochs = name, method, loss, recipe, epochs
+        self.lr = recipe.lr if lr is None else lr
+        self.groups = [{**group, "params": list(group["params"])} for group in groups]
+
+    def begin(self, steps: int) -> None:
+        """Makes the optimiser."""
+        self.steps, self.done = steps, 0
+        self.optimiser = torch.optim.SGD(
+            [{"params": group["params"], "scale": group.get("scale", 1.0)} for group in self.groups],
+            lr=self.lr,
+            momentum=self.recipe.momentum,
+            nesterov=True,
+            weight_decay=self.recipe.weight_decay,
+        )
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update."""
+        self.method.train()
+        rate = self.lr * schedule(self.done, self.steps, self.recipe.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        with half:
+            loss, logged = self.loss(batch)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
+        self.optimiser.step()
+        self.done += 1
+        return {"loss": float(loss.detach()), "lr": rate, **logged}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's moments and the step."""
+        return {"optimiser": self.optimiser.state_dict(), "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores them."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.done = state["done"]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Learning-rate factor at `step` of `steps`: linear over the share `warmup`, then half a cosine to zero."""
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return (step + 1) / ramp
+    return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+class Checkpoint:
+    """The one file from which training goes on: weights, the stage's state, random state, position."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, method: Method, stage: int, step: int, state: dict[str, Any]) -> None:
+        """Writes it whole or not at all."""
+        content = {"stage": stage, "step": step, "state": state, "weights": method.state_dict(), "random": _random()}
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_atomically(self.path, buffer.getvalue())
+
+    def load(self, method: Method) -> tuple[int, int, dict[str, Any]]:
+        """Restores weights and random state; gives stage, step and the stage's state (0, 0, {} if there is no file).
+
+        Raises:
+            TrainingError: the file is truncated, holds code, or belongs to another network.
+        """
+        if not self.path.exists():
+            return 0, 0, {}
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            method.load_state_dict(content["weights"])
+            torch.set_rng_state(content["random"]["cpu"])
+            if "cuda" in content["random"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state(content["random"]["cuda"])
+            return content["stage"], content["step"], content["state"]
+        except Exception as error:  # whatever a broken or foreign file provokes
+            reason = str(error).splitlines()[0][:200]
+            raise TrainingError(
+                f"{self.path}: not a checkpoint of this method: {reason}; delete it to start anew"
+            ) from None
+
+
+def _random() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+class Log:
+    """Metrics as JSON lines; what was written after the checkpoint that training goes on from is dropped."""
+
+    def __init__(self, path: Path, stage: int, step: int) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _before(line, stage, step)]
+        write_atomically(path, "".join(line + "\n" for line in kept).encode())
+
+    def write(self, **values: Any) -> None:
+        """Appends one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _before(line: str, stage: int, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+        return (entry["stage"], entry["step"]) <= (stage, step)
+    except (ValueError, KeyError):  # a line cut off by a kill
+        return False
+
+
+def train(
+    method: Method,
+    split: Split,
+    sampling: Sampling,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    *,
+    progress: Callable[[float], None] = lambda share: None,
+    save_every: float = 60.0,
+    log_every: int = 20,
+    stop_after: int | None = None,
+) -> None:
+    """Runs every stage of `method`, or goes on from `folder`/checkpoint.pt; ends with the trained weights there.
+
+    save_every: seconds between checkpoints. progress: called with the share done. stop_after: steps after which to
+    return early, checkpoint written (to spread a training over several calls).
+
+    Raises:
+        TrainingError: the loss is not finite, or the checkpoint cannot be used.
+    """
+    checkpoint, stages = Checkpoint(folder / "checkpoint.pt"), method.stages(recipe)
+    at_stage, at_step, state = checkpoint.load(method)
+    log, saved, ran = Log(folder / "log.jsonl", at_stage, at_step), time.monotonic(), 0
+    sizes = [train_steps(stage.view(split), recipe.batch) for stage in stages]
+    total = max(1, sum(size * stage.epochs for size, stage in zip(sizes, stages, strict=True)))
+    for number in range(at_stage, len(stages)):
+        stage, size = stages[number], sizes[number]
+        stage.begin(size * stage.epochs)
+        if number == at_stage and state:
+            stage.load_state_dict(state)
+        first = at_step if number == at_stage else 0
+        before = sum(size * stage.epochs for size, stage in zip(sizes[:number], stages, strict=False))
+        for step, batch in _batches(stage, split, method, sampling, recipe, seed + 1000 * number, first, size):
+            values = stage.step(batch)
+            if not all(math.isfinite(value) for value in values.values()):
+                raise TrainingError(f"stage {stage.name}, step {step}: not finite: {values}")
+            done, ran = step + 1, ran + 1
+            progress((before + done) / total)
+            if done % log_every == 0:
+                log.write(stage=number, name=stage.name, step=done, **values)
+            stopping = ran == stop_after
+            if stopping or time.monotonic() - saved > save_every:
+                checkpoint.save(method, number, done, stage.state_dict())
+                saved = time.monotonic()
+            if stopping:
+                return
+        stage.end()
+    checkpoint.save(method, len(stages), 0, {})
+
+
+def _batches(
+    stage: Stage, split: Split, method: Method, sampling: Sampling, recipe: Recipe, seed: int, first: int, size: int
+) -> Iterable[tuple[int, Batch]]:
+    """Numbered batches of a stage from step `first` on, on the method's device."""
+    view = stage.view(split)
+    for epoch in range(first // size if size else 0, stage.epochs):
+        skip = max(0, first - epoch * size)
+        batches = train_batches(view, method.spec, sampling, recipe.batch, seed, epoch, skip)
+        for offset, batch in enumerate(batches):
+            yield epoch * size + skip + offset, to_device(batch, method.device)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on `device`, clips channels-last, which 3D convolutions run fastest in."""
+    sample = batch.sample.to(device)
+    if sample.dim() == 5:
+        sample = sample.contiguous(memory_format=torch.channels_last_3d)
+    target = batch.target.to(device) if isinstance(batch.target, Tensor) else batch.target
+    return Batch(sample, target, batch.index)

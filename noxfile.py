@@ -1,0 +1,46 @@
+"""The front door: `python -m nox -s reproduce`, `tests`, `lint`, `report`; what follows `--` goes to the command."""
+
+import nox
+
+# pip, not uv: only pip reads the machine's pip configuration, and with it the pinned torch resolves to
+# whichever build (CPU or CUDA) that machine's index offers.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint"]
+
+
+def install(session: nox.Session, extra: str = "") -> None:
+    """Installs this checkout, editable, at the pinned versions."""
+    session.install("-q", "-c", "constraints.txt", "-e", f".[{extra}]" if extra else ".")
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Trains, measures and renders what is not in runs/ yet (the quick profile, unless `-- --profile ...`)."""
+    install(session)
+    session.run("python", "-m", "bench", "reproduce", *session.posargs)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Renders the report from what is stored."""
+    install(session)
+    session.run("python", "-m", "bench", "report", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs the test suite."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks style, types, the direction of imports and spelling."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+    session.run("codespell")

@@ -1,0 +1,168 @@
+"""The registry: names, laziness, duplicates, near misses, outside builders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from bench import registry
+from bench.method import InputSpec, Method, Prediction, Stage
+from bench.policy import Policy
+from bench.recipe import Recipe
+from bench.registry import RegistryError
+
+
+class Toy(Method):
+    """Records what it was built with; costs nothing."""
+
+    def __init__(self, *, frames: int, size: int, classes: int, **given: Any) -> None:
+        super().__init__()
+        self.given = {"frames": frames, "size": size, "classes": classes, **given}
+        self.spec = InputSpec("clip", size, frames)
+
+    def forward(self, sample: torch.Tensor, policy: Policy | None = None) -> Prediction:
+        return Prediction(cost=torch.zeros(len(sample), dtype=torch.int64))
+
+    def stages(self, recipe: Recipe) -> list[Stage]:
+        return []
+
+
+def tiny_net(frames: int, size: int, classes: int, width: float = 1.0) -> torch.nn.Module:
+    if width <= 0:
+        raise ValueError("width must be positive")
+    return torch.nn.Linear(frames, classes)
+
+
+def wrapper(
+    network: str, *, frames: int, size: int, classes: int, network_options: dict[str, Any], depth: int = 2
+) -> Method:
+    return Toy(frames=frames, size=size, classes=classes, network=network, depth=depth, **network_options)
+
+
+def alone(*, frames: int, size: int, classes: int, glances: int = 4) -> Method:
+    if glances < 1:
+        raise ValueError("glances must be positive")
+    return Toy(frames=frames, size=size, classes=classes, glances=glances)
+
+
+def not_a_method(*, frames: int, size: int, classes: int) -> int:
+    return 7
+
+
+SIZES = {"frames": 8, "size": 32, "classes": 10}
+HERE = __name__
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A registry whose only provider is this file, with the static form played by `static`."""
+    targets = {"NETWORKS": (f"{HERE}:tiny_net",), "METHODS": (f"{HERE}:wrapper", f"{HERE}:alone")}
+    provider = ModuleType("toy_provider")
+    provider.__dict__.update(targets)
+    monkeypatch.setitem(sys.modules, "toy_provider", provider)
+    monkeypatch.setattr(registry, "PROVIDERS", ("toy_provider",))
+    own = ModuleType("toy_static")
+    own.__dict__["static"] = wrapper
+    monkeypatch.setitem(sys.modules, "toy_static", own)
+    monkeypatch.setattr(registry, "STATIC", "toy_static:static")
+    found: dict[str, list[EntryPoint]] = {}
+    monkeypatch.setattr(registry, "entry_points", lambda group: found.get(group, []))
+    return SimpleNamespace(provider=provider, entry_points=found)
+
+
+def test_built_in_names_are_listed_without_importing_anything_heavy() -> None:
+    code = (
+        "import sys; from bench import registry; n, m = registry.networks(), registry.methods()\n"
+        "assert {'r2plus1d_18', 'r2plus1d_18_torchvision'} <= set(n) and {'static', 'vared'} <= set(m), (n, m)\n"
+        "print([x for x in ('torch', 'numpy', 'pandas', 'pydantic', 'typer') if x in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_key_is_the_builders_own_name(house: SimpleNamespace) -> None:
+    assert registry.networks() == ["tiny_net"]
+    assert registry.methods() == ["alone", "static", "wrapper"]
+    assert registry.network("tiny_net") is tiny_net
+
+
+def test_network_alone_is_its_static_form(house: SimpleNamespace) -> None:
+    method = registry.build("tiny_net", **SIZES, network_options={"width": 0.5})
+    assert isinstance(method, Toy)
+    assert method.given == {**SIZES, "network": "tiny_net", "depth": 2, "width": 0.5}
+
+
+def test_method_on_a_network_and_method_alone_get_their_options(house: SimpleNamespace) -> None:
+    on_network = registry.build("wrapper/tiny_net", **SIZES, depth=5)
+    by_itself = registry.build("alone", **SIZES, glances=3, network_options={"width": 0.5})
+    assert isinstance(on_network, Toy) and isinstance(by_itself, Toy)
+    assert on_network.given == {**SIZES, "network": "tiny_net", "depth": 5}
+    assert by_itself.given == {**SIZES, "glances": 3}
+
+
+def test_outside_names_need_no_registration(house: SimpleNamespace) -> None:
+    assert isinstance(registry.build(f"{HERE}:Toy", **SIZES), Toy)
+    method = registry.build(f"static/{HERE}:tiny_net", **SIZES)
+    assert isinstance(method, Toy) and method.given["network"] == f"{HERE}:tiny_net"
+
+
+def test_entry_points_of_installed_packages_are_found(house: SimpleNamespace) -> None:
+    house.entry_points["vared_bench.methods"] = [EntryPoint("any", f"{HERE}:Toy", "vared_bench.methods")]
+    assert "Toy" in registry.methods()
+    assert isinstance(registry.build("Toy", **SIZES), Toy)
+
+
+@pytest.mark.parametrize("group", ["vared_bench.networks", "vared_bench.methods"])
+def test_duplicates_raise_across_networks_and_methods(house: SimpleNamespace, group: str) -> None:
+    house.entry_points[group] = [EntryPoint("any", "other.package:tiny_net", group)]
+    with pytest.raises(RegistryError, match=r"'tiny_net' is registered twice.*other.package:tiny_net"):
+        registry.networks()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tiny_nte", {}, "no network or method 'tiny_nte'; did you mean 'tiny_net'"),
+        ("zzz", {}, "there are: alone, static, tiny_net, wrapper"),
+        ("wrapr/tiny_net", {}, "no method 'wrapr'; did you mean 'wrapper'"),
+        ("wrapper/tinynet", {}, "no network 'tinynet'; did you mean 'tiny_net'"),
+        ("wrapper", {}, "wrapper wraps a network: name it as wrapper/NETWORK"),
+        ("alone/tiny_net", {}, "alone does not wrap a network"),
+        ("static/tiny_net", {}, "the static form of tiny_net is named 'tiny_net'"),
+        ("wrapper/tiny_net", {"dept": 3}, "no wrapper option 'dept'; did you mean 'depth'"),
+        ("wrapper/tiny_net", {"network_options": {"wdth": 3}}, "no tiny_net option 'wdth'; did you mean 'width'"),
+        ("wrapper/tiny_net", {"network_options": {"frames": 3}}, "no tiny_net option 'frames'"),
+        ("alone", {"glances": 0}, "alone: glances must be positive"),
+        ("no_such_module:Thing", {}, "no_such_module:Thing cannot be imported: ModuleNotFoundError"),
+        (f"{HERE}:Missing", {}, "cannot be imported: AttributeError"),
+        (f"{HERE}:SIZES", {}, "is not a builder"),
+        (f"{HERE}:not_a_method", {}, "built int, not a bench.method.Method"),
+    ],
+)
+def test_bad_names_and_options_are_one_clear_line(
+    house: SimpleNamespace, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RegistryError) as raised:
+        registry.build(name, **SIZES, **options)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_options_in_one_heap_go_to_the_network_where_it_names_them(house: SimpleNamespace) -> None:
+    heap = {"width": 0.5, "depth": 3}
+    assert registry.split_options("wrapper/tiny_net", heap) == ({"width": 0.5}, {"depth": 3})
+    assert registry.split_options("alone", heap) == ({}, heap)
+
+
+def test_a_network_is_built_with_checked_options(house: SimpleNamespace) -> None:
+    assert isinstance(registry.build_network("tiny_net", **SIZES, width=0.5), torch.nn.Linear)
+    with pytest.raises(RegistryError, match="no tiny_net option 'wdth'; did you mean 'width'"):
+        registry.build_network("tiny_net", **SIZES, wdth=0.5)
+    with pytest.raises(RegistryError, match="tiny_net: width must be positive"):
+        registry.build_network("tiny_net", **SIZES, width=0)

@@ -1,0 +1,95 @@
+"""A kill at any step and a resume end where no kill would have; broken checkpoints are named, never executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ToySplit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.data.sampling import Sampling
+from bench.method import Method, Recipe
+from bench.registry import build
+from bench.training import Checkpoint, TrainingError, schedule, train
+
+RECIPE = Recipe(epochs=4, batch=8, lr=0.05)
+SMALL = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}
+
+
+def method(name: str, seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return build(name, frames=4, size=8, classes=3, network_options=SMALL)
+
+
+def run(name: str, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    one = method(name)
+    train(one, ToySplit(), Sampling(), RECIPE, 0, folder, log_every=1, stop_after=stop_after)
+    return one.state_dict()
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_18", "vared/r2plus1d_18"])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.integers(1, 11), min_size=1, max_size=2))
+def test_killed_and_resumed_training_ends_the_same(name: str, kills: list[int], tmp_path_factory: Any) -> None:
+    whole, cut = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("cut")
+    expected = run(name, whole)
+    for steps in kills:
+        run(name, cut, stop_after=steps)
+    with (cut / "log.jsonl").open("a") as file:
+        file.write('{"stage": 9, "step')  # the kill came while a line was written
+    found = run(name, cut)
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+    assert (cut / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
+
+
+def test_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    first = run("r2plus1d_18", tmp_path)
+    stamp = (tmp_path / "log.jsonl").read_text()
+    again = run("r2plus1d_18", tmp_path)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert (tmp_path / "log.jsonl").read_text() == stamp
+
+
+class Code:
+    """A pickle that runs code when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    Checkpoint(path).save(method("r2plus1d_18"), 0, 1, {})
+    whole = path.read_bytes()
+    path.write_bytes(pickle.dumps(Code(tmp_path / "executed")))
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a checkpoint of this method"):
+        Checkpoint(path).load(method("r2plus1d_18"))
+    assert not (tmp_path / "executed").exists()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        Checkpoint(path).load(method("r2plus1d_18"))
+    path.write_bytes(whole)
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        Checkpoint(path).load(method("vared/r2plus1d_18"))
+
+
+def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    one = method("r2plus1d_18")
+    with pytest.raises(TrainingError, match=r"stage train, step .*not finite"):
+        train(one, ToySplit(), Sampling(), Recipe(epochs=4, batch=8, lr=1e30), 0, tmp_path)
+
+
+def test_schedule_warms_up_and_ends_near_zero() -> None:
+    rates = [schedule(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 == rates[9]
+    assert rates[-1] < 0.01 and rates[10:] == sorted(rates[10:], reverse=True)

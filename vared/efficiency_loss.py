@@ -1,0 +1,44 @@
+"""The efficiency loss L_e = (μ₀ Σ_l C(f_l)/ΣC(f_k) · r_l/R_l)² (VA-RED², "Losses")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _StepShare(torch.autograd.Function):
+    """The share of the dearest active option; its gradient goes to that option's z alone.
+
+    The step function has no useful derivative. Backwards, the dearest active option gets the share that closing it
+    would save (from it to the next active one, or to the cheapest, which stands in), as a constant slope on z: past the
+    saturated tanh, so that gates reach exact zeros. The cheapest option gets none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
+        active = weights > 0
+        values = torch.where(active, shares, torch.zeros_like(shares))
+        values[:, -1] = torch.maximum(values[:, -1], shares[-1] * (~active.any(1)))
+        top = values.topk(min(2, values.shape[1]), 1)
+        largest, following = top.values[:, 0], top.values[:, -1].clamp(min=shares[-1])
+        slope = torch.zeros_like(z).scatter_(1, top.indices[:, :1], (largest - following).unsqueeze(1))
+        ctx.save_for_backward(slope)
+        return largest
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradients[0].unsqueeze(1) * slope, None, None
+
+
+def step_share(z: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
+    """r (or 1/R) of the dearest active option, (B,), from z and weights (B, options) and shares (options,), falling."""
+    out: Tensor = _StepShare.apply(z, weights.detach(), shares)  # type: ignore[no-untyped-call]
+    return out
+
+
+def efficiency_loss(ratio: Tensor, correct: Tensor) -> Tensor:
+    """Mean over samples of (μ₀ · ratio)²: `ratio` (B,) is the cost-weighted sum of r/R, μ₀ = 1 where `correct` (B,)."""
+    return (ratio * correct.to(ratio)).square().mean()

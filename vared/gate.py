@@ -1,0 +1,65 @@
+"""The soft modulation gate: how open each option of a dynamic convolution is, decided from its input."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Pool = Literal["space", "motion"]
+
+
+class _LeakyFloor(torch.autograd.Function):
+    """max(x, 0) whose gradient also passes below zero, times `leak`, so that a closed option can reopen."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, leak: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.leak = leak
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * torch.where(x > 0, 1.0, ctx.leak), None
+
+
+class Gate(nn.Module):
+    """V = max(tanh(FC₂(tanh(BN(FC₁(G(X))))) + β), 0) (VA-RED², soft modulation gate).
+
+    Input (B, C, H, W) or (B, C, T, H, W), of `channels` and `frames` (1 for images). G pools over space, keeping time
+    ("space", C·T values), or gives the mean and the mean absolute change between frames ("motion", 2C values).
+    Returns z and V, both (B, options). β starts at 1 and ω₂ small, so that every option starts open: max(·, 0) has no
+    gradient by which a gate that starts closed could open.
+    """
+
+    def __init__(
+        self, channels: int, frames: int, options: int, *, hidden: int, pool: Pool, leak: float, scale: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.pool, self.leak = pool, leak
+        inputs = channels * (frames if pool == "space" else min(frames, 2))
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.fc2 = nn.Linear(hidden, options)
+        nn.init.normal_(self.fc2.weight, 0, scale)
+        nn.init.ones_(self.fc2.bias)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a sample."""
+        return self.fc1.weight.numel() + self.fc2.weight.numel()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activation z and openness V in [0, 1)."""
+        z = self.fc2(torch.tanh(self.norm(self.fc1(self._pooled(x)))))
+        openness: Tensor = _LeakyFloor.apply(torch.tanh(z), self.leak)  # type: ignore[no-untyped-call]
+        return z, openness
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        space = x.mean((-2, -1))
+        if self.pool == "space" or space.dim() == 2 or space.shape[2] == 1:
+            return space.flatten(1)
+        change = (space[:, :, 1:] - space[:, :, :-1]).abs().mean(2)
+        return torch.cat([space.mean(2), change], 1)

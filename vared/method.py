@@ -1,0 +1,176 @@
+"""VA-RED² as a method of the harness: a reduced network, its cost, and its two stages of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import registry
+from bench.cost import count_meta
+from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
+from bench.policy import Learned, Policy
+from bench.training import GradientStage
+from vared.cheap import Kind
+from vared.dynamic_conv import Session
+from vared.efficiency_loss import efficiency_loss, step_share
+from vared.gate import Pool
+from vared.reduce import Dimensions, reduce, spatial
+
+
+def factorised_spatial(module: nn.Module) -> bool:
+    """The 1×3×3 convolutions of a factorised network; Fig. 4 speaks of the "computational cost of 2D convolution"."""
+    return isinstance(module, nn.Conv3d) and tuple(module.kernel_size) == (1, 3, 3)
+
+
+UNITS: Mapping[str, Callable[[nn.Module], bool]] = {
+    "r2plus1d_18": factorised_spatial,
+    "r2plus1d_18_torchvision": factorised_spatial,
+}
+
+
+class VaRed(Method):
+    """A classifier whose convolutions decide how many channels and frames they compute (VA-RED², ICLR 2021).
+
+    network: changed in place. efficiency: λ_e. finetune: share of all epochs trained with the efficiency loss, after
+    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's. gate_scales: learning rate of
+    the gates, relative, in the two stages. Further options are those of `vared.reduce.reduce`.
+    """
+
+    revision = 1
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: InputSpec,
+        *,
+        choose: Callable[[nn.Module], bool] = spatial,
+        efficiency: float = 1.0,
+        finetune: float = 0.4,
+        finetune_lr: float = 0.5,
+        gate_scales: tuple[float, float] = (0.1, 2.0),
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        static = count_meta(network, spec.shape(1)).macs
+        self.session = Session()
+        units = reduce(network, spec.shape(1), choose=choose, session=self.session, **options)
+        self.network, self.spec, self.units = network, spec, units
+        self.efficiency, self.finetune, self.finetune_lr = efficiency, finetune, finetune_lr
+        self.gate_scales = gate_scales
+        self.fixed_macs = static - sum(unit.geometry.macs for unit in units)
+        self._dense = False
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        """Class logits; skips what the gates close, unless training."""
+        self.session.start(policy or Learned(), dense=self.training or self._dense)
+        logits = self.network(sample)
+        trace = {point: weights.detach() for point, weights in self.session.trace.items()}
+        return Prediction(self.account(trace), trace, logits=logits)
+
+    def account(self, trace: Trace) -> Tensor:
+        """The static rest of the network, and of each unit what its decisions need."""
+        cpu = {point: weights.cpu() for point, weights in trace.items()}
+        return torch.stack([unit.macs(cpu) for unit in self.units]).sum(0) + self.fixed_macs
+
+    def decisions(self) -> Mapping[str, Tensor]:
+        """One option open, with weight one, at every point."""
+        return {point: torch.eye(size) for unit in self.units for point, size in unit.points.items()}
+
+    @contextmanager
+    def dense(self) -> Any:
+        """Within it, `eval()` computes everything and sums, as training does: the same output by the long way."""
+        self._dense = True
+        try:
+            yield self
+        finally:
+            self._dense = False
+
+    def stages(self, recipe: Recipe) -> Sequence[Stage]:
+        """Training with open gates, then fine-tuning with the efficiency loss."""
+        second = max(1, round(recipe.epochs * self.finetune))
+        return [
+            self._stage("train", recipe, recipe.epochs - second, recipe.lr, self.gate_scales[0], 0.0),
+            self._stage("finetune", recipe, second, recipe.lr * self.finetune_lr, self.gate_scales[1], self.efficiency),
+        ]
+
+    def _stage(self, name: str, recipe: Recipe, epochs: int, lr: float, scale: float, efficiency: float) -> Stage:
+        gates = [p for unit in self.units for p in unit.gate.parameters()]
+        known = {id(p) for p in gates}
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+
+        def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+            return self._loss(batch, efficiency)
+
+        return GradientStage(
+            name, self, [{"params": others}, {"params": gates, "scale": scale}], loss, recipe, epochs, lr
+        )
+
+    def _loss(self, batch: Batch, efficiency: float) -> tuple[Tensor, dict[str, float]]:
+        self.session.start(Learned(), dense=True)
+        logits = self.network(batch.sample)
+        correct = logits.detach().argmax(1) == batch.target
+        ratio = self._ratio()
+        loss = F.cross_entropy(logits, batch.target)
+        if efficiency:
+            loss = loss + efficiency * efficiency_loss(ratio, correct)
+        opened = torch.cat([weights > 0 for weights in self.session.trace.values()], 1)
+        closed = torch.stack(list(self.session.standing_in.values()))
+        logged = {"correct": correct, "ratio": ratio.detach(), "open": opened, "standing_in": closed}
+        return loss, {name: float(value.float().mean()) for name, value in logged.items()}
+
+    def _ratio(self) -> Tensor:
+        """Σ_l C(f_l)/ΣC(f_k) · r_l/R_l of the last pass, (B,), with the gradient of `step_share`."""
+        total = sum(unit.geometry.macs for unit in self.units)
+        parts = []
+        for unit in self.units:
+            share: Tensor | float = unit.geometry.macs / total
+            values = {"channel": unit.counts, "temporal": [unit.geometry.computed(r) for r in unit.strides]}
+            for point in unit.points:
+                options = values[point.rpartition(".")[2]]
+                shares = torch.tensor(options, device=self.device) / options[0]
+                share = share * step_share(self.session.pre[point], self.session.trace[point], shares)
+            assert isinstance(share, Tensor)
+            parts.append(share)
+        return torch.stack(parts).sum(0)
+
+
+def vared(
+    network: str,
+    *,
+    frames: int,
+    size: int,
+    classes: int,
+    network_options: Mapping[str, Any],
+    search_space: int = 2,
+    dimensions: Dimensions = "both",
+    kind: Kind = "absorbable",
+    hidden: int = 16,
+    pool: Pool = "space",
+    leak: float = 0.0,
+    efficiency: float = 1.0,
+    finetune: float = 0.4,
+    finetune_lr: float = 0.5,
+    gate_scales: Sequence[float] = (0.1, 2.0),
+) -> VaRed:
+    """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
+    module = registry.network(network)(frames, size, classes, **network_options)
+    return VaRed(
+        module,
+        InputSpec("clip", size, frames),
+        choose=UNITS.get(network, spatial),
+        efficiency=efficiency,
+        finetune=finetune,
+        finetune_lr=finetune_lr,
+        gate_scales=(gate_scales[0], gate_scales[1]),
+        search_space=search_space,
+        dimensions=dimensions,
+        kind=kind,
+        hidden=hidden,
+        pool=pool,
+        leak=leak,
+    )

@@ -1,0 +1,190 @@
+"""`reduce`: any network of 2D or 3D convolutions to its VA-RED² form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vared.cheap import TAPS, Kind, channel_form, frame_form
+from vared.dynamic_conv import DynamicUnit, Geometry, Session
+from vared.gate import Gate, Pool
+
+Dimensions = Literal["both", "temporal", "channel"]
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU)
+Choose = Callable[[nn.Module], bool]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A convolution by name, with the normalisation and activation that alone consume its output."""
+
+    conv: str
+    norm: str | None
+    act: str | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class _Uses(TorchDispatchMode):
+    """Counts how often each tensor is an argument; keeps all of them, so that no id is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: dict[int, int] = {}
+        self.kept: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for argument in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(argument, Tensor):
+                self.counts[id(argument)] = self.counts.get(id(argument), 0) + 1
+                self.kept.append(argument)
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass
+class _Call:
+    name: str
+    module: nn.Module
+    source: Tensor
+    result: Tensor
+    uses_before: int
+
+
+def _calls(network: nn.Module, shape: Sequence[int]) -> tuple[list[_Call], dict[int, int]]:
+    """Calls of convolutions, norms and activations in a pass over meta tensors, and how often each tensor was used."""
+    meta, calls, uses = copy.deepcopy(network).to("meta").eval(), [], _Uses()
+    before: dict[str, int] = {}
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            before[name] = uses.counts.get(id(args[0]), 0)
+
+        return hook
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, result: Any) -> None:
+            uses.kept.extend((args[0], result))
+            calls.append(_Call(name, module, args[0], result, before[name]))
+
+        return hook
+
+    for name, module in meta.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, _BatchNorm, *ACTIVATIONS)):
+            module.register_forward_pre_hook(enter(name))
+            module.register_forward_hook(leave(name))
+    with torch.no_grad(), uses:
+        meta(torch.empty(tuple(shape), device="meta"))
+    return calls, uses.counts
+
+
+def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
+    """Every convolution called once, with the norm and activation that follow it and nothing else in between."""
+    calls, uses = _calls(network, shape)
+    names = [call.name for call in calls]
+    consumers = {id(call.source): call for call in reversed(calls) if call.uses_before == 0}
+
+    def follower(result: Tensor, kinds: Any) -> _Call | None:
+        call = consumers.get(id(result))
+        if call is None or not isinstance(call.module, kinds) or names.count(call.name) > 1:
+            return None
+        return call if call.result is call.source or uses.get(id(result)) == 1 else None
+
+    chains = []
+    for call in calls:
+        if not isinstance(call.module, nn.Conv2d | nn.Conv3d) or names.count(call.name) > 1:
+            continue
+        norm = follower(call.result, _BatchNorm)
+        act = follower(norm.result if norm else call.result, ACTIVATIONS)
+        labels = (norm.name if norm else None, act.name if act else None)
+        chains.append(Chain(call.name, *labels, tuple(call.source.shape), tuple(call.result.shape)))
+    return chains
+
+
+def spatial(module: nn.Module) -> bool:
+    """Convolutions that look at more than one place: what is reduced where nothing else is said."""
+    return isinstance(module, nn.Conv2d | nn.Conv3d) and max(module.kernel_size[-2:]) > 1
+
+
+def _geometry(conv: nn.Conv2d | nn.Conv3d, outputs: tuple[int, ...]) -> Geometry:
+    frames = outputs[2] if len(outputs) == 5 else 1
+    return Geometry(outputs[1], frames, outputs[-1] * outputs[-2], conv.weight[0].numel())
+
+
+def _options(
+    conv: nn.Conv2d | nn.Conv3d, shape: Geometry, search_space: int, dimensions: Dimensions, kind: Kind
+) -> tuple[list[int], list[int]]:
+    """Channel counts and temporal strides; a dimension whose cheapest option saves nothing has one entry.
+
+    The other dimension is taken at its cheapest, where the convolution saves least for what Φ costs.
+    """
+    counts, strides = [shape.channels], [1]
+    if dimensions != "temporal" and conv.groups == 1:
+        counts = [-(-shape.channels // 2**i) for i in range(search_space)]
+    if dimensions != "channel":
+        strides = [2**j for j in range(search_space) if 2**j < 2 * shape.frames]
+    made = shape.channels - counts[-1]
+    if TAPS[channel_form(kind)] * made >= made * shape.macs_per_value:
+        counts = counts[:1]
+    left_out = shape.frames - shape.computed(strides[-1])
+    if TAPS[frame_form(kind)] * shape.channels * left_out >= counts[-1] * shape.macs_per_value * left_out:
+        strides = strides[:1]
+    return counts, strides
+
+
+def reduce(
+    network: nn.Module,
+    shape: Sequence[int],
+    *,
+    choose: Choose = spatial,
+    search_space: int = 2,
+    dimensions: Dimensions = "both",
+    kind: Kind = "absorbable",
+    hidden: int = 16,
+    pool: Pool = "space",
+    leak: float = 0.0,
+    session: Session | None = None,
+) -> list[DynamicUnit]:
+    """Replaces, in place, the chosen convolutions of `network` by dynamic units; gives them in order of execution.
+
+    shape: of one batch of input, whose frames and size the units then expect. search_space: options a dimension
+    (r, 1/R in 1, 1/2, 1/4, ...). Convolutions that run twice in a pass, or that have nothing to save, stay as they are.
+
+    Raises:
+        ValueError: no convolution could be made dynamic.
+    """
+    session, units = session or Session(), []
+    for chain in find_chains(network, shape):
+        conv = network.get_submodule(chain.conv)
+        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        if not choose(conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            continue
+        geometry = _geometry(conv, chain.outputs)
+        counts, strides = _options(conv, geometry, search_space, dimensions, kind)
+        outputs = sum(len(options) for options in (counts, strides) if len(options) > 1)
+        if not outputs:
+            continue
+        frames = chain.inputs[2] if len(chain.inputs) == 5 else 1
+        gate = Gate(chain.inputs[1], frames, outputs, hidden=hidden, pool=pool, leak=leak)
+        norm = network.get_submodule(chain.norm) if chain.norm else None
+        act = network.get_submodule(chain.act) if chain.act else None
+        unit = DynamicUnit(chain.conv, (conv, norm, act), geometry, counts, strides, gate, kind, session)
+        for name in (chain.norm, chain.act):
+            if name:
+                _replace(network, name, nn.Identity())
+        _replace(network, chain.conv, unit)
+        units.append(unit)
+    if not units:
+        raise ValueError(f"{type(network).__name__}: no convolution can be made dynamic with dimensions={dimensions!r}")
+    return units
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
