@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ToySplit
+from toys import ToySplit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

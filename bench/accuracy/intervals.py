@@ -1,0 +1,189 @@
+"""95 % two-sided intervals over seeds and independent sources (videos, source digits, recordings).
+
+One scheme for every statistic. Each seed gives its own value of the statistic; the estimate is their mean.
+- Sources: a bootstrap. Sources are drawn with replacement, the same draw for every seed, since all seeds are tested on
+  the same videos. The videos of one source stay together.
+- Seeds: Student's t. To every draw is added t * s / sqrt(S), with s the standard deviation of the S seeds' values and t
+  spread over the quantiles of Student's distribution with S - 1 degrees of freedom. Drawing three or ten seeds with
+  replacement instead gives too narrow intervals (three seeds: 85 % coverage in a simulation, where 95 % is stated).
+The interval is the 2.5 and 97.5 % quantiles of the sum. With one seed it is over sources only. With one source there is
+nothing to draw from, and its ends are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Weights of the sources (B, G) -> the value for each draw and seed (B, S)."""
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its 95 % interval, in the units of the statistic."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+    """The mean of `values` (seeds, videos) or (videos,) whose videos come from the sources `groups` (videos,).
+
+    For a paired comparison, `values` are the differences, video by video and seed by seed.
+
+    Raises:
+        ValueError: the shapes do not fit, or a value is not finite.
+    """
+    array, codes = _check(values, groups)
+    sums, counts = _sums(array, codes), _sums(np.ones((1, len(codes))), codes)
+
+    def mean(weights: Floats) -> Floats:
+        return (weights @ sums.T) / (weights @ counts.T)
+
+    return _estimate(mean, codes, resamples, seed)
+
+
+def ratio_interval(
+    numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """The ratio of two means, both (seeds, videos) or (videos,), paired; the mean over seeds of each seed's ratio.
+
+    Raises:
+        ValueError: the shapes do not fit, or a value is not finite.
+    """
+    above, codes = _check(numerator, groups)
+    below, _ = _check(denominator, groups)
+    sums, others = _sums(above, codes), _sums(below, codes)
+
+    def ratio(weights: Floats) -> Floats:
+        return (weights @ sums.T) / (weights @ others.T)
+
+    return _estimate(ratio, codes, resamples, seed)
+
+
+def spread_interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+    """The standard deviation over videos relative to the mean, of `values` (seeds, videos) or (videos,).
+
+    Raises:
+        ValueError: the shapes do not fit, or a value is not finite.
+    """
+    array, codes = _check(values, groups)
+    scaled = array / array.mean(1, keepdims=True)  # near 1, so that the variance survives the subtraction below
+    sums, squares = _sums(scaled - 1, codes), _sums((scaled - 1) ** 2, codes)
+    counts = _sums(np.ones((1, len(codes))), codes)
+
+    def spread(weights: Floats) -> Floats:
+        total = weights @ counts.T
+        mean = (weights @ sums.T) / total
+        variance = (weights @ squares.T) / total - mean**2
+        return np.sqrt(np.maximum(variance, 0)) / (1 + mean)
+
+    return _estimate(spread, codes, resamples, seed)
+
+
+def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: int = 500, seed: int = 0) -> Interval:
+    """Spearman's rank correlation over videos between `x` (seeds, videos) or (videos,) and `y` (videos,).
+
+    Ties share their middle rank. Every draw is ranked anew, which is exact but dearer than a mean: hence fewer draws.
+    Where one side is constant nothing follows anything, and the correlation is 0.
+
+    Raises:
+        ValueError: the shapes do not fit, or a value is not finite.
+    """
+    array, codes = _check(x, groups)
+    own, other = [_ties(row) for row in array], _ties(_check(y, groups)[0][0])
+
+    def correlation(weights: Floats) -> Floats:
+        videos = weights[:, codes]
+        ranks = _ranks(other, videos)
+        return np.stack([_correlation(_ranks(ties, videos), ranks, videos) for ties in own], axis=1)
+
+    return _estimate(correlation, codes, resamples, seed, rows=50)
+
+
+def _check(values: ArrayLike, groups: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
+    """Values as (seeds, videos) and the number 0..G-1 of every video's source."""
+    array = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    names = np.asarray(groups)
+    if array.ndim != 2 or names.shape != array.shape[1:] or not array.size:
+        raise ValueError(f"values {array.shape} are not (seeds, videos) with one of {names.shape} groups a video")
+    if not np.isfinite(array).all():
+        raise ValueError("values must be finite: leave out the videos that were not scored")
+    return array, np.unique(names, return_inverse=True)[1]
+
+
+def _sums(values: Floats, codes: NDArray[np.intp]) -> Floats:
+    """Sums within each source: (seeds, videos) -> (seeds, sources)."""
+    return np.stack([np.bincount(codes, weights=row) for row in values])
+
+
+def _estimate(statistic: Statistic, codes: NDArray[np.intp], resamples: int, seed: int, rows: int = 200) -> Interval:
+    """The scheme of this module's docstring, `rows` draws at a time to bound the memory."""
+    sources = int(codes.max()) + 1
+    seeds = statistic(np.ones((1, sources)))
+    value = float(_mean(seeds)[0])
+    if sources < 2:
+        return Interval(value, float("nan"), float("nan"))
+    drawn = np.concatenate([_mean(statistic(part)) for part in _draws(sources, resamples, seed, rows)])
+    count = seeds.shape[1]
+    if count > 1:
+        quantiles = (np.arange(resamples) + 0.5) / resamples
+        t = np.random.default_rng(seed).permutation(special.stdtrit(count - 1, quantiles))
+        drawn = drawn + t * (seeds - seeds[:, :1]).std(ddof=1) / np.sqrt(count)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean over seeds, (B, S) -> (B,), exact where all are equal: a rounding must not cross a margin."""
+    return np.asarray(values[:, 0] + (values - values[:, :1]).mean(1))
+
+
+def _draws(sources: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
+    """How often each source is drawn, (<= rows, sources) at a time."""
+    weights = _weights(sources, resamples, seed)
+    for start in range(0, resamples, rows):
+        yield weights[start : start + rows].astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _weights(sources: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    """How often each source is drawn in each resample; kept, since many statistics share the same sources."""
+    random = np.random.default_rng(seed)
+    draws = (random.integers(sources, size=sources) for _ in range(resamples))
+    return np.stack([np.bincount(draw, minlength=sources).astype(np.uint16) for draw in draws])
+
+
+class _Ties(NamedTuple):
+    """Videos in rising order, where each run of equal values starts in it, and each video's run."""
+
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    runs: NDArray[np.intp]
+
+
+def _ties(values: Floats) -> _Ties:
+    _, runs, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return _Ties(np.argsort(runs, kind="stable"), np.cumsum(counts) - counts, runs)
+
+
+def _ranks(ties: _Ties, weights: Floats) -> Floats:
+    """Middle ranks less their mean, of videos that occur `weights` (B, videos) times."""
+    totals = np.add.reduceat(weights[:, ties.order], ties.starts, axis=1)
+    middle = np.cumsum(totals, axis=1) - totals / 2
+    return np.asarray((middle - weights.sum(1, keepdims=True) / 2)[:, ties.runs])
+
+
+def _correlation(first: Floats, second: Floats, weights: Floats) -> Floats:
+    """Weighted correlation of each row's ranks, 0 where a side is constant: three times (B, videos) -> (B,)."""
+    weighted = weights * first
+    product = np.einsum("bv,bv->b", weighted, second)
+    scale = np.einsum("bv,bv->b", weighted, first) * np.einsum("bv,bv,bv->b", weights, second, second)
+    return np.where(scale > 0, product / np.sqrt(np.where(scale > 0, scale, 1)), 0.0)

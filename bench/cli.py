@@ -1,0 +1,357 @@
+"""The command line, `vared-bench` or `python -m bench`: reads arguments, calls the part that does the work, prints.
+
+Whatever is heavy is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from bench import registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.cost import Count
+    from bench.records import Record
+
+OURS = ("bench", "baselines", "vared")
+
+
+class _Commands(TyperGroup):
+    """Turns what a user can mend into one line: exceptions of our own classes, the system's refusals, Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _stop("interrupted; what is finished is stored, and the same command goes on from there", 130)
+        except Exception as error:
+            mendable = isinstance(error, OSError) and error.errno not in (None, errno.EPIPE)
+            if not mendable and type(error).__module__.partition(".")[0] not in OURS:
+                raise
+            _stop(str(error), 2)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Benchmark and reproduction suite for efficient video recognition.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
+]
+DataOptions = Annotated[
+    list[str] | None,
+    typer.Option("--data-option", metavar="KEY=VALUE", help="An option of the dataset, such as fold=3."),
+]
+ProfileName = Annotated[str, typer.Option("--profile", help="A built-in profile, or a path ending in .toml.")]
+Frames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; by default the profile's first.")]
+Results = Annotated[Path, typer.Option(help="Folder of records and checkpoints; what is there is not run again.")]
+DataRoot = Annotated[Path | None, typer.Option(envvar="VARED_DATA", help="Folder of the real datasets.")]
+
+
+def main() -> None:
+    """Runs the command line; "module:attr" names are also looked up in the working folder."""
+    sys.path.append(os.getcwd())
+    app(prog_name="vared-bench")
+
+
+@app.command("list", epilog="Example: vared-bench list --json")
+def list_(as_json: Json = False) -> None:
+    """Networks, methods, datasets, profiles and tables."""
+    from bench import profiles
+    from bench.data.builders import DATASETS
+    from bench.tables import schema
+
+    names = {
+        "networks": registry.networks(),
+        "methods": registry.methods(),
+        "datasets": sorted(DATASETS),
+        "profiles": profiles.names(),
+        "tables": schema.ids(),
+    }
+    if as_json:
+        print(json.dumps(names, indent=1))
+    else:
+        _print_table("", ["", "names"], [[kind, ", ".join(found)] for kind, found in names.items()])
+
+
+@app.command(epilog="Example: vared-bench cost r2plus1d_18 --frames 8 --size 128 --json")
+def cost(
+    name: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
+    table: Annotated[str | None, typer.Option(help="Every static row of a published table instead.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels each way; 112, and 128 with --table.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 400,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the network or the method; may be repeated."),
+    ] = None,
+    agreement: Annotated[bool, typer.Option(help="Run fvcore and ptflops beside our counter.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Multiply-adds per module and operation, other counters beside ours; exit 1 where an operation is not known.
+
+    A network is counted without running it. A method is built untrained and counted as it decides on one random input.
+    """
+    if (name is None) == (table is None):
+        raise typer.BadParameter("give either NAME or --table")
+    if table is not None:
+        _cost_of_table(table, size or 128, classes, agreement, as_json)
+        return
+    answer = _cost_of(str(name), frames, size or 112, classes, _pairs(option), agreement)
+    if as_json:
+        print(json.dumps(answer, indent=1))
+    else:
+        _print_cost(answer)
+    if answer["uncounted"]:
+        _stop(f"the counter does not know {', '.join(answer['uncounted'])}: the total is too low", 1)
+
+
+@app.command(epilog="Example: vared-bench train vared/r2plus1d_18 --profile quick --frames 8 --seed 1")
+def train(
+    name: Annotated[str, typer.Argument(help="A network, a method, or method/network.")],
+    profile: ProfileName = "quick",
+    frames: Frames = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data order.")] = 0,
+    option: Options = None,
+    data_option: DataOptions = None,
+    results: Results = Path("runs"),
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Trains one method on the profile's dataset; goes on from its last checkpoint."""
+    scores = _single("train", name, profile, frames, seed, option, data_option, results, data_root)
+    assert isinstance(scores, dict)  # a record comes of evaluating only
+    if as_json:
+        print(json.dumps({"validation": scores}, indent=1))
+    else:
+        _print_table(
+            "", ["on the validation split", "value"], [[key, f"{value:,.4g}"] for key, value in scores.items()]
+        )
+
+
+@app.command(epilog="Example: vared-bench evaluate vared/r2plus1d_18 --profile quick --frames 8 --seed 1 --json")
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A network, a method, or method/network.")],
+    profile: ProfileName = "quick",
+    frames: Frames = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data order.")] = 0,
+    option: Options = None,
+    data_option: DataOptions = None,
+    results: Results = Path("runs"),
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Trains one method where that is still to do, and scores it: accuracy, and the cost of every test sample."""
+    record = _single("evaluate", name, profile, frames, seed, option, data_option, results, data_root)
+    assert not isinstance(record, dict)  # scores alone come of training only
+    if as_json:
+        print(record.model_dump_json(indent=1))
+    else:
+        _print_record(record)
+    if record.status == "failed":
+        _stop(f"{name}: {record.reason}", 1)
+
+
+@app.command(epilog="Example: vared-bench reproduce --profile quick --table table1")
+def reproduce(
+    profile: ProfileName = "quick",
+    table: Annotated[list[str] | None, typer.Option(help="Only this published table; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
+    results: Results = Path("runs"),
+    data_root: DataRoot = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Experiments run side by side, sharing the cores.")] = 2,
+) -> None:
+    """Everything that the chosen tables need and that is not recorded yet, then the report in RESULTS/report."""
+    from bench import profiles
+    from bench import reproduce as whole
+
+    raise typer.Exit(whole.reproduce(profiles.load(profile), results, data_root, table, method, jobs))
+
+
+@app.command(epilog="Example: vared-bench report --results runs --out pages --only table1")
+def report(
+    results: Results = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the pages; by default RESULTS/report.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this published table; may be repeated.")] = None,
+) -> None:
+    """Renders what is stored, the shipped records and your own, beside what was published."""
+    from bench.report import render
+    from bench.tables.paths import published
+
+    stores = [("shipped", published().parent / "measured"), ("yours", results / "records")]
+    for page in render(published(), stores, out or results / "report", only):
+        print(page)
+
+
+def _single(
+    until: str,
+    name: str,
+    profile: str,
+    frames: int | None,
+    seed: int,
+    option: list[str] | None,
+    data_option: list[str] | None,
+    results: Path,
+    data_root: Path | None,
+) -> Record | dict[str, float]:
+    from bench import experiment, profiles
+
+    setting = profiles.load(profile)
+    chosen = setting.model_copy(update={"dataset_options": setting.dataset_options | _pairs(data_option)})
+    return experiment.single(
+        name,
+        profile=chosen,
+        frames=frames or chosen.frames[0],
+        seed=seed,
+        options=_pairs(option),
+        results=results,
+        data_root=data_root,
+        until=until,
+    )
+
+
+def _pairs(given: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE strings as a mapping; a value is JSON where it can be read so (8, 0.5, true, [2, 4]), else text."""
+    pairs = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
+def _cost_of(
+    name: str, frames: int, size: int, classes: int, options: dict[str, Any], agreement: bool
+) -> dict[str, Any]:
+    """What `cost NAME` answers, in integers of multiply-adds; null for counters that were not run or failed."""
+    from bench import cost as counting
+
+    module, shape = _built(name, frames, size, classes, options)
+    found = _count(module, shape)
+    others = counting.agreement(module, shape) if agreement else None
+    return {
+        "name": name,
+        "input": {"frames": frames, "size": size},
+        "macs": found.macs,
+        "params": sum(weight.numel() for weight in module.parameters() if weight.requires_grad),
+        "by_module": found.by_module,
+        "by_operation": found.by_operation,
+        "counters": others.counters if others else {"dispatch": found.macs, "fvcore": None, "ptflops": None},
+        "uncounted": sorted(found.uncounted),
+        "missed": others.missed if others else {"fvcore": [], "ptflops": []},
+    }
+
+
+def _built(name: str, frames: int, size: int, classes: int, options: dict[str, Any]) -> tuple[nn.Module, Sequence[int]]:
+    """A network on the meta device, or an untrained method with real weights, and the shape of one sample."""
+    import torch
+
+    if name in registry.networks():
+        with torch.device("meta"):
+            network = registry.build_network(name, frames=frames, size=size, classes=classes, **options)
+        return network, (1, 3, frames, size, size)
+    for_network, for_method = registry.split_options(name, options)
+    torch.manual_seed(0)
+    method = registry.build(name, frames=frames, size=size, classes=classes, network_options=for_network, **for_method)
+    return method, method.spec.shape(1)
+
+
+def _count(module: nn.Module, shape: Sequence[int]) -> Count:
+    import torch
+
+    from bench.cost import count, count_meta
+
+    if all(weight.is_meta for weight in module.parameters()):
+        return count_meta(module, shape, strict=False)
+    sample = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))  # as in `agreement`
+    return count(module, sample, strict=False)
+
+
+def _cost_of_table(table: str, size: int, classes: int, agreement: bool, as_json: bool) -> None:
+    """Published cost beside ours for the rows that are a network as it is."""
+    from bench.tables import schema
+
+    published, static = schema.load(table), registry.networks()
+    rows = []
+    for row in published.rows:
+        run = row.experiment
+        if run is not None and run.method in static:
+            answer = _cost_of(run.method, run.frames, size, classes, dict(run.options), agreement)
+            gflops = published.value(row.id, "gflops_avg")
+            rows.append({"row": row.id, "published_gflops": gflops, **answer})
+    if as_json:
+        print(json.dumps({"table": table, "rows": rows}, indent=1))
+        return
+    columns = ["row", "network", "frames", "published", "multiply-adds", "fvcore", "ptflops"]
+    cells = [[r["row"], r["name"], str(r["input"]["frames"]), f"{r['published_gflops']}", *_gflops(r)] for r in rows]
+    _print_table(f"{published.title}: GFLOPs (1e9 multiply-adds) at {size} x {size}", columns, cells)
+
+
+def _gflops(answer: dict[str, Any]) -> list[str]:
+    """Every counter's total in 1e9."""
+    return ["-" if macs is None else f"{macs / 1e9:.2f}" for macs in answer["counters"].values()]
+
+
+def _print_cost(answer: dict[str, Any]) -> None:
+    given = answer["input"]
+    print(f"{answer['name']}, {given['frames']} frames of {given['size']} x {given['size']}")
+    print(f"{answer['macs']:,} multiply-adds, {answer['params']:,} parameters")
+    for kind in ("by_module", "by_operation"):
+        rows = [[part or "(root)", f"{macs:,}"] for part, macs in answer[kind].items()]
+        _print_table("", [kind.replace("_", " "), "multiply-adds"], rows)
+    totals = [f"{total:,}" if total is not None else "-" for total in answer["counters"].values()]
+    missed = ["", *(", ".join(answer["missed"][tool]) for tool in ("fvcore", "ptflops"))]
+    rows = [list(row) for row in zip(answer["counters"], totals, missed, strict=True)]
+    _print_table("", ["counter", "total", "did not know"], rows)
+
+
+def _print_record(record: Record) -> None:
+    print(f"{record.identity.id}: {record.status} on {record.identity.dataset}")
+    rows = [[name, f"{100 * f.value:.2f} %", _interval(f.low, f.high)] for name, f in record.figures.items()]
+    rows += [[name, "-", why] for name, why in record.missing.items()]
+    if record.cost is not None:
+        spread = f"{record.cost.minimum:,} to {record.cost.maximum:,}"
+        rows.append(["multiply-adds", f"{record.cost.average:,.0f}", spread])
+    _print_table("", ["figure", "value", "95 % interval, range, or why not measured"], rows)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f} %"
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title or None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(code)

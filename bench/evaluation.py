@@ -1,0 +1,132 @@
+"""Evaluation: accuracy under the stated views, and the cost and decisions of every sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench.cost import Counter
+from bench.data.sampling import Sampling, test_batches
+from bench.data.split import Split
+from bench.method import Method
+from bench.policy import Learned, Policy
+from bench.profiles import Views
+from bench.training import to_device
+
+SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair part of the set
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One row a test video (see `score`), and the share of decisions whose options were all closed."""
+
+    samples: pd.DataFrame
+    executed: dict[str, int]
+
+
+def chosen_rows(split: Split, count: int) -> np.ndarray:
+    """The first `count` rows (0: all) of one fixed shuffle, in rising order."""
+    rows = np.random.default_rng(SHUFFLE).permutation(len(split))
+    return np.sort(rows[: count or len(rows)])
+
+
+@torch.no_grad()
+def score(
+    method: Method,
+    split: Split,
+    sampling: Sampling,
+    views: Views,
+    *,
+    batch: int = 64,
+    policy: Policy | None = None,
+    executed_samples: int = 64,
+) -> Scored:
+    """Accuracy, cost and decisions of a trained method on a split.
+
+    samples: index, group, target, clip_1 (1 if the centre clip is right), video_1, video_5 (averaged softmax over
+    views; NaN where not scored), cost (multiply-adds of the centre clip), attribute.*, decision.* .
+    executed: multiply-adds that ran, and that were accounted, on the first `executed_samples` rows.
+    """
+    method.eval()
+    policy = policy or Learned()
+    rows = chosen_rows(split, views.clip_videos)
+    right, cost, decisions = _clips(method, split, sampling, rows, batch, policy)
+    table = pd.DataFrame(
+        {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows], "clip_1": right}
+    )
+    video = _videos(method, split, sampling, views, batch, policy)
+    table = table.merge(video, on="index", how="left")
+    table["cost"] = cost
+    attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
+    decided = pd.DataFrame({f"decision.{point}": values for point, values in decisions.items()})
+    executed = _executed(method, split, sampling, rows[:executed_samples], batch, policy)
+    return Scored(pd.concat([table, attributes, decided], axis=1), executed)
+
+
+def _clips(
+    method: Method, split: Split, sampling: Sampling, rows: np.ndarray, batch: int, policy: Policy
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    right, costs, traces = [], [], []
+    for item in test_batches(split, method.spec, sampling, 1, 1, batch, rows):
+        item = to_device(item, method.device)
+        prediction = method(item.sample, policy.rows(item.index))
+        right.append((_logits(prediction.logits).argmax(1) == item.target).float().cpu().numpy())
+        costs.append(prediction.cost.cpu().numpy())
+        traces.append({point: open_options(weights) for point, weights in prediction.trace.items()})
+    decisions = {point: np.concatenate([trace[point] for trace in traces]) for point in traces[0]}
+    return np.concatenate(right), np.concatenate(costs), decisions
+
+
+def open_options(weights: Tensor) -> np.ndarray:
+    """Which options are open (weight > 0) as a bitmask: (B, options ≤ 8) to uint8 (B,); bit 0 is the dearest."""
+    bits = (weights > 0).cpu().numpy().astype(np.uint8)
+    return np.asarray(np.packbits(bits, axis=1, bitorder="little")[:, 0])
+
+
+def _videos(method: Method, split: Split, sampling: Sampling, views: Views, batch: int, policy: Policy) -> pd.DataFrame:
+    """video_1 and video_5 of the scored videos: softmax averaged over `clips` × `crops` views."""
+    rows = chosen_rows(split, views.video_videos)
+    classes = len(split.classes)
+    total, position = np.zeros((len(rows), classes)), {row: place for place, row in enumerate(rows.tolist())}
+    for item in test_batches(split, method.spec, sampling, views.clips, views.crops, batch, rows):
+        item = to_device(item, method.device)
+        shares = _logits(method(item.sample, policy.rows(item.index)).logits).float().softmax(1).cpu().numpy()
+        np.add.at(total, [position[row] for row in item.index.tolist()], shares)
+    ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
+    five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan
+    return pd.DataFrame({"index": rows, "video_1": (ranked[:, :1] == target)[:, 0].astype(np.float32), "video_5": five})
+
+
+def _executed(
+    method: Method, split: Split, sampling: Sampling, rows: np.ndarray, batch: int, policy: Policy
+) -> dict[str, int]:
+    """What ran, by the dispatcher, beside what was accounted; an operation without a formula raises."""
+    ran = accounted = 0
+    for item in test_batches(split, method.spec, sampling, 1, 1, batch, rows):
+        item = to_device(item, method.device)
+        with Counter(method, batch=len(item.index)) as counter:
+            prediction = method(item.sample, policy.rows(item.index))
+        ran += counter.result().macs
+        accounted += int(prediction.cost.sum())
+    return {"samples": len(rows), "executed": ran, "accounted": accounted}
+
+
+def _logits(logits: Tensor | None) -> Tensor:
+    if logits is None:
+        raise ValueError("the method gave no class logits, and this data set is one of classes")
+    return logits
+
+
+def summary(samples: pd.DataFrame) -> dict[str, Any]:
+    """Means over the table of `score`: clip-1, video-1, video-5 and cost."""
+    return {
+        "clip-1": float(samples["clip_1"].mean()),
+        "video-1": float(samples["video_1"].mean()),
+        "video-5": float(samples["video_5"].mean()),
+        "cost": float(samples["cost"].mean()),
+    }

@@ -1,0 +1,296 @@
+"""A row of a table under a profile: its identity, its run folder, and how it gets from nothing to a record.
+
+`results`/records holds what is finished and is never run again; `results`/runs/<id> holds checkpoint, log and lock of
+what is under way. Several processes may work on one folder: each takes what no other holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import registry
+from bench.accuracy.intervals import interval
+from bench.cost import CountError, agreement, count_meta
+from bench.data import Dataset
+from bench.data.builders import build as build_dataset
+from bench.data.sampling import Sampling
+from bench.evaluation import Scored, score, summary
+from bench.method import Method
+from bench.profiles import Profile
+from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
+from bench.static import Static
+from bench.tables import schema
+from bench.training import TrainingError, train
+
+
+class ExperimentError(Exception):
+    """An experiment cannot be planned; the message names table, method or row."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one row needs: a method with its options, at a number of frames, from one seed."""
+
+    method: str
+    options: tuple[tuple[str, Any], ...]
+    frames: int
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """One line for people."""
+        options = "".join(f" {key}={value}" for key, value in self.options)
+        return f"{self.method}{options}, {self.frames} frames, seed {self.seed}"
+
+
+def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> list[Experiment]:
+    """What the chosen tables (default: the profile's) need, each experiment once, seeds side by side.
+
+    Raises:
+        ExperimentError: a table that the profile does not measure, or nothing to run.
+    """
+    for table in tables or []:
+        if table not in profile.tables:
+            raise ExperimentError(f"{table}: profile {profile.name} measures {', '.join(profile.tables)}")
+    found: dict[Experiment, None] = {}
+    for table in tables or profile.tables:
+        for row in schema.load(table).rows:
+            run = row.experiment
+            if run is None or run.frames not in profile.frames or (methods and run.method not in methods):
+                continue
+            main = f"{table}/{row.id}" in profile.main_rows
+            options = tuple(sorted(run.options.items()))
+            for seed in profile.seeds if main else profile.other_seeds:
+                found[Experiment(run.method, options, run.frames, seed)] = None
+    if not found:
+        raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
+    return sorted(found, key=lambda experiment: (experiment.seed, experiment.frames))
+
+
+def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset:
+    """The profile's dataset, with videos long enough for clips of `frames`."""
+    return build_dataset(
+        profile.dataset, data_root=data_root, frames=frames, size=profile.size, options=profile.dataset_options
+    )
+
+
+def build_method(experiment: Experiment, profile: Profile, classes: int) -> Method:
+    """The untrained method, its weights drawn from the experiment's seed."""
+    torch.manual_seed(experiment.seed)
+    prefix = experiment.method.partition("/")[0] if "/" in experiment.method else ""
+    options = {**profile.method.get(prefix, {}), **dict(experiment.options)}
+    method = registry.build(
+        experiment.method,
+        frames=experiment.frames,
+        size=profile.size,
+        classes=classes,
+        network_options=profile.network,
+        **options,
+    )
+    for module in method.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return method.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
+    """Everything that the result hangs on."""
+    return Identity(
+        method=experiment.method,
+        options=dict(experiment.options),
+        frames=experiment.frames,
+        size=profile.size,
+        profile=profile.name,
+        setting=profile.setting,
+        dataset=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        seed=experiment.seed,
+        method_revision=method.revision,
+        dataset_revision=dataset.revision,
+    )
+
+
+class Run:
+    """One experiment in one results folder."""
+
+    def __init__(self, experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> None:
+        self.experiment, self.profile = experiment, profile
+        self.dataset = dataset_of(profile, experiment.frames, data_root)
+        self.method = build_method(experiment, profile, len(self.dataset.test.classes))
+        self.identity = identify(experiment, profile, self.dataset, self.method)
+        self.store = Store(results / "records")
+        self.folder = results / "runs" / self.identity.id
+        self.sampling = Sampling(profile.sampling, profile.stride)
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Whether this process got the run; another one may hold it. The system frees it however a process ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield True
+            except BlockingIOError:
+                yield False
+
+    def train(self) -> dict[str, float]:
+        """Trains to the end, from the last checkpoint if there is one; gives the scores on the validation split."""
+        scores = self.folder / "validation.json"
+        started = time.monotonic()
+        train(
+            self.method,
+            self.dataset.train,
+            self.sampling,
+            self.profile.recipe,
+            self.experiment.seed,
+            self.folder,
+            progress=_throttled(lambda share: write_atomically(self.folder / "progress", str(share).encode())),
+        )
+        if not scores.exists():
+            views = self.profile.views.model_copy(update={"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1})
+            scored = score(self.method, self.dataset.validation, self.sampling, views)
+            values = {"clip-1": summary(scored.samples)["clip-1"], "cost": summary(scored.samples)["cost"]}
+            values["seconds"] = time.monotonic() - started
+            write_atomically(scores, json.dumps(values).encode())
+        values = json.loads(scores.read_text())
+        return {str(key): float(value) for key, value in values.items()}
+
+    def measure(self) -> Record:
+        """Trains if needed, reads the test set once, and stores the record."""
+        try:
+            validation = self.train()
+            started = time.monotonic()
+            scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
+        except (TrainingError, CountError) as error:
+            return self.store.write(self._record(status="failed", reason=str(error)))
+        seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
+        record = self._record(status="done", validation=validation, seconds=seconds, **self._figures(scored))
+        return self.store.write(record, scored.samples)
+
+    def _record(self, **values: Any) -> Record:
+        shape = self.method.spec.shape(1)
+        plain = self.method.network.cpu() if isinstance(self.method, Static) else None
+        return Record(
+            identity=self.identity,
+            protocol=self._protocol(),
+            environment=environment(),
+            notes=list(self.dataset.notes),
+            parameters=self.method.parameter_count,
+            static_macs=count_meta(plain, shape).macs if plain else None,
+            fvcore_macs=agreement(plain, shape).counters["fvcore"] if plain else None,
+            **values,
+        )
+
+    def _protocol(self) -> dict[str, Any]:
+        profile = self.profile.model_dump(include={"views", "recipe", "sampling", "stride", "network", "method"})
+        return {**profile, "device": str(self.method.device), "dataset_options": self.profile.dataset_options}
+
+    def _figures(self, scored: Scored) -> dict[str, Any]:
+        table, figures = scored.samples, {}
+        for name, column in (("clip-1", "clip_1"), ("video-1", "video_1"), ("video-5", "video_5")):
+            known = table[table[column].notna()]
+            if len(known):
+                values = interval(known[column].to_numpy(), known["group"].to_numpy())
+                figures[name] = Figure(value=values[0], low=values[1], high=values[2])
+        cost = table["cost"]
+        return {
+            "figures": figures,
+            "missing": {} if "video-5" in figures else {"video-5": "fewer than 20 classes"},
+            "cost": Cost(average=float(cost.mean()), maximum=int(cost.max()), minimum=int(cost.min())),
+            "executed": scored.executed,
+        }
+
+
+def _throttled(report: Callable[[float], None], every: float = 2.0) -> Callable[[float], None]:
+    last = [0.0]
+
+    def call(share: float) -> None:
+        if time.monotonic() - last[0] > every:
+            last[0] = time.monotonic()
+            report(share)
+
+    return call
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and the checkout's commit."""
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "processor": torch.cuda.get_device_name() if cuda else _processor(),
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str:
+    """The commit of the checkout, with "+" where files differ from it; "unknown" outside of one."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def run(experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> Record | None:
+    """The record of an experiment, run if it is not stored yet; None while another process is at it."""
+    one = Run(experiment, profile, results, data_root)
+    if one.store.has(one.identity):
+        return one.store.read(one.identity)
+    with one.lock() as held:
+        if not held:
+            return None
+        return one.store.read(one.identity) if one.store.has(one.identity) else one.measure()
+
+
+def single(
+    name: str,
+    *,
+    profile: Profile,
+    frames: int,
+    seed: int,
+    options: dict[str, Any],
+    results: Path,
+    data_root: Path | None,
+    until: str,
+) -> Record | dict[str, float]:
+    """One method on the profile's dataset: trained (scores on validation), or trained and evaluated (a record).
+
+    Raises:
+        ExperimentError: another process is at the same experiment.
+    """
+    experiment = Experiment(name, tuple(sorted(options.items())), frames, seed)
+    if until == "evaluate":
+        record = run(experiment, profile, results, data_root)
+        if record is not None:
+            return record
+    else:
+        one = Run(experiment, profile, results, data_root)
+        with one.lock() as held:
+            if held:
+                return one.train()
+    raise ExperimentError(f"{experiment.label}: another process is running it in {results}")

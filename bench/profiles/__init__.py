@@ -1,0 +1,94 @@
+"""Settings, one TOML each: dataset, sizes, budget. Read by `bench.profiles.load`; knows no method by name.
+
+A profile decides everything that a published table leaves open when it is run on data at hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from bench.recipe import Recipe
+from bench.records import Strict
+
+
+class ProfileError(Exception):
+    """A profile cannot be used; the message names file and field."""
+
+
+class Views(Strict):
+    """How test clips are cut.
+
+    clip_videos, video_videos: how many test videos (the first of a fixed shuffle) clip-1 and video-1 are scored on; 0: all.
+    clips, crops: views a video for video-1 and video-5.
+    """
+
+    clip_videos: int = 0
+    video_videos: int = 0
+    clips: int = 10
+    crops: int = 3
+
+
+class Profile(Strict):
+    """One setting.
+
+    network: options given to every network (such as its width). method: options per method prefix ("vared").
+    seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
+    sampling: "dense" (with stride) or "uniform".
+    """
+
+    name: str
+    description: str
+    dataset: str
+    dataset_options: dict[str, Any] = Field(default_factory=dict)
+    size: int
+    network: dict[str, Any] = Field(default_factory=dict)
+    method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    recipe: Recipe
+    views: Views
+    sampling: Literal["dense", "uniform"] = "dense"
+    stride: int = 1
+    tables: list[str]
+    frames: list[int]
+    seeds: list[int]
+    other_seeds: list[int]
+    main_rows: list[str] = Field(default_factory=list)
+
+    @property
+    def setting(self) -> str:
+        """A digest of everything but names, prose, tables and seeds: what an experiment's identity hangs on."""
+        prose = {"name", "description", "tables", "frames", "seeds", "other_seeds", "main_rows"}
+        text = self.model_dump_json(exclude=prose)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def names() -> list[str]:
+    """The built-in profiles."""
+    folder = resources.files(__package__)
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load(name: str) -> Profile:
+    """A built-in profile by name, or one from a path that ends in .toml.
+
+    Raises:
+        ProfileError: no such profile, not TOML, or an unknown or ill-typed field.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif name in names():
+        path = Path(str(resources.files(__package__) / f"{name}.toml"))
+    else:
+        raise ProfileError(f"no profile {name!r}; there are {', '.join(names())}, or give a path ending in .toml")
+    try:
+        return Profile.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProfileError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"{path}: {error}") from None

@@ -1,0 +1,150 @@
+"""From published tables and stored records to report.md and report.html."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.accuracy.intervals import Interval
+from bench.records import Record, write_atomically
+from bench.report import text
+from bench.tables.join import ClaimResult, Joined, Judged, join
+from bench.tables.runs import Block, blocks
+from bench.tables.schema import Claim, Column, Erratum, Row, Table, ids, load
+from bench.tables.static_costs import static_costs
+from bench.tables.verdicts import Verdict
+
+VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "inconclusive", "not run")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are printed together, with the columns that they fill."""
+
+    name: str
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+
+    @property
+    def labels(self) -> list[str]:
+        """The heads of the label columns."""
+        return list(dict.fromkeys(label for row in self.rows for label in row.labels))
+
+
+def render(
+    published: Path, stores: Sequence[tuple[str, Path]], out: Path, only: str | Sequence[str] | None = None
+) -> list[Path]:
+    """Writes report.md and report.html to the folder `out`: all published tables, or `only` some, and the measured.
+
+    stores: labelled folders of records; those that do not exist hold nothing. The same files give the same bytes.
+
+    Raises:
+        TableError: a table file is faulty, or there is no table of that name.
+        RecordError: a record is faulty, or its per-video file is missing or changed.
+    """
+    chosen = ids(published) if not only else [only] if isinstance(only, str) else list(only)
+    tables = [load(id, published) for id in chosen]
+    found = blocks(stores)
+    joined = [join(table, found) for table in tables]
+    content = {"blocks": found, "joined": joined, "costs": static_costs(published, tables), "verdicts": VERDICTS}
+    paths = []
+    for name, escape in (("report.md", False), ("report.html", True)):
+        page = _environment(escape).get_template(f"{name}.j2").render(content)
+        write_atomically(out / name, page.encode())
+        paths.append(out / name)
+    return paths
+
+
+def _environment(escape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("bench.report"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    functions = (text.significant, text.percent, text.figure, text.ends, text.statistic, text.margin, text.bounds)
+    environment.filters.update({function.__name__: function for function in functions}, md=markdown)
+    helpers = (groups, published_text, place, counts, ran, earlier, picture, settings, notes, records)
+    environment.globals.update({function.__name__: function for function in helpers})
+    return environment
+
+
+def markdown(value: object) -> str:
+    """Text that is safe inside a Markdown table: neither markup nor a new cell or line."""
+    shown = " ".join(str(value).split())
+    for sign in "\\|`*_[":
+        shown = shown.replace(sign, f"\\{sign}")
+    return shown.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def groups(table: Table) -> list[Group]:
+    """The table's groups in the order of print, each with the columns that it fills."""
+    found = []
+    for name in dict.fromkeys(row.group for row in table.rows):
+        rows = [row for row in table.rows if row.group == name]
+        filled = [any(cells) for cells in zip(*(row.cells for row in rows), strict=True)]
+        found.append(Group(name, rows, [c for c, full in zip(table.columns, filled, strict=True) if full]))
+    return found
+
+
+def published_text(table: Table, row: Row, column: Column) -> str:
+    """The cell as printed."""
+    return row.cells[table.columns.index(column)]
+
+
+def place(table: Table, erratum: Erratum) -> str:
+    """The cell that an erratum is about, by its labels in print."""
+    row = table.row(erratum.row)
+    column = next(column for column in table.columns if column.id == erratum.column)
+    labels = [f"{name} {text}" for name, text in row.labels.items()]
+    return ", ".join([*([row.group] if row.group else []), *labels, column.label])
+
+
+def counts(joined: Sequence[Joined], number: int) -> Counter[str]:
+    """How many claims have which verdict in the block of that number."""
+    return Counter(claim.latest[number].judgement.verdict for table in joined for claim in table.claims)
+
+
+def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
+    """The claims that were judged from some block, or from none."""
+    return [claim for claim in claims if any(j.judgement.interval is not None for j in claim.latest) == wanted]
+
+
+def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
+    """What earlier revisions were judged to be, where they were run."""
+    return [(claim, item) for claim in claims for item in claim.earlier if item.judgement.interval is not None]
+
+
+def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
+    """Where margin, interval and the claim's side lie, in percent of a bar's width; None without an interval."""
+    places = [found.low, found.high, claim.margin]
+    span = max(places) - min(places)
+    if not span > 0:
+        return None
+    start = min(places) - 0.15 * span
+    low, high, margin = (round(100 * (place - start) / (1.3 * span), 1) for place in places)
+    below = claim.relation.startswith("<")
+    side = (0.0, margin) if below else (margin, round(100 - margin, 1))
+    width = max(round(high - low, 1), 1.0)
+    return {"low": low, "width": width, "margin": margin, "side": side[0], "side_width": side[1]}
+
+
+def settings(block: Block, part: str) -> list[tuple[str, str]]:
+    """The "protocol" or "environment" of a block's records."""
+    return text.settings((run.record for run in block.runs), part)
+
+
+def notes(block: Block) -> list[str]:
+    """What the records note of their data and their run, each note once."""
+    return list(dict.fromkeys(note for run in block.runs for note in run.record.notes))
+
+
+def records(block: Block) -> list[Record]:
+    """The records of a block, in the order of their file names."""
+    return [run.record for run in block.runs]

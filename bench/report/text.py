@@ -1,0 +1,109 @@
+"""How figures are written: numbers, intervals and settings as text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.accuracy.intervals import Interval
+from bench.records import Record
+from bench.tables.join import Measured
+from bench.tables.schema import Claim, Column
+
+MINUS = "\u2212"
+MOST = 6  # distinct values of one setting that are written out
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """At least `digits` significant digits, without an exponent: 0.01234 -> 0.0123, 110.52 -> 110.5."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 1)
+    return f"{value:.{decimals}f}".replace("-", MINUS)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as a signed percentage: -0.281 -> -28.1 %."""
+    return f"{100 * share:+.{digits}f} %".replace("-", MINUS)
+
+
+def figure(measured: Measured, column: Column) -> str:
+    """The value of a measured cell."""
+    assert measured.found is not None
+    return _in_column(measured.found.value, column)
+
+
+def ends(measured: Measured, column: Column) -> str:
+    """The interval of a measured cell, or nothing where there is none or its width does not show."""
+    found = measured.found
+    if found is None or math.isnan(found.low):
+        return ""
+    low, high = _in_column(found.low, column), _in_column(found.high, column)
+    return "" if low == high else f"{low} to {high}"
+
+
+def _in_column(value: float, column: Column) -> str:
+    return f"{value:.1f}" if column.unit == "%" else significant(value)
+
+
+def statistic(value: float, claim: Claim) -> str:
+    """A claim's statistic: a ratio, points, a share of the mean or a correlation."""
+    if claim.statistic.endswith("ratio"):
+        text = f"{value:.3f}"
+    elif claim.statistic == "cost_spread":
+        text = f"{100 * value:.1f} %"
+    elif claim.kind == "accuracy":
+        text = f"{value:+.2f}"
+    else:
+        text = f"{value:+.3f}"
+    return text.replace("-", MINUS)
+
+
+def margin(claim: Claim) -> str:
+    """The claim's relation and margin, as stated beforehand."""
+    sign = {"<=": "\u2264", ">=": "\u2265"}.get(claim.relation, claim.relation)
+    name, unit = {
+        "cost_ratio": ("multiply-adds, ratio", ""),
+        "speed_ratio": ("clips/s, ratio", ""),
+        "clip-1": ("clip-1, difference", " points"),
+        "video-1": ("video-1, difference", " points"),
+        "cost_spread": ("standard deviation / mean", " %"),
+        "motion": ("rank correlation", ""),
+        "difficulty": ("rank correlation", ""),
+    }[claim.statistic]
+    value = 100 * claim.margin if claim.statistic == "cost_spread" else claim.margin
+    shown = f"{value:.2f}" if claim.statistic.endswith("ratio") else f"{value:g}"
+    return f"{name} {sign} {shown.replace('-', MINUS)}{unit}"
+
+
+def bounds(found: Interval, claim: Claim) -> str:
+    """The interval behind a judgement."""
+    if math.isnan(found.low):
+        return "no interval"
+    return f"{statistic(found.low, claim)} to {statistic(found.high, claim)}"
+
+
+def settings(records: Iterable[Record], part: str) -> list[tuple[str, str]]:
+    """What "protocol" or "environment" of the records says, each key once; values that differ stand side by side."""
+    values: dict[str, list[str]] = {}
+    for record in records:
+        for key, value in _flat(getattr(record, part)):
+            seen = values.setdefault(key, [])
+            if value not in seen:
+                seen.append(value)
+    return [(key, _some(sorted(found))) for key, found in sorted(values.items())]
+
+
+def _some(values: list[str]) -> str:
+    rest = len(values) - MOST
+    return "; ".join(values[:MOST]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)

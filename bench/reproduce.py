@@ -1,0 +1,121 @@
+"""Everything that the chosen tables need, in parallel processes, with progress; then the report."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.experiment import Experiment, plan, run
+from bench.profiles import Profile
+from bench.records import Record
+from bench.report import render
+from bench.tables.paths import published
+
+
+@dataclass
+class Progress:
+    """What is done of a list of experiments, in units of epochs × frames, and how long the rest may take."""
+
+    experiments: Sequence[Experiment]
+    started: float = field(default_factory=time.monotonic)
+    finished: dict[Experiment, str] = field(default_factory=dict)
+    stored: set[Experiment] = field(default_factory=set)
+
+    def finish(self, experiment: Experiment, record: Record | None, seconds: float) -> None:
+        """Notes an experiment's end and prints its line."""
+        self.finished[experiment] = "elsewhere" if record is None else record.status
+        if seconds < 5 and record is not None:
+            self.stored.add(experiment)
+        left = self.estimate()
+        rest = "" if left is None else f", about {left / 60:.0f} min left"
+        line = f"[{len(self.finished)}/{len(self.experiments)}] {experiment.label}: {_outcome(record)}{rest}"
+        print(line, file=sys.stderr, flush=True)
+
+    def estimate(self) -> float | None:
+        """Seconds left, from the frames of what has been run (what was stored already says nothing about speed)."""
+        ran = sum(e.frames for e in self.finished if e not in self.stored)
+        left = sum(e.frames for e in self.experiments if e not in self.finished)
+        return (time.monotonic() - self.started) * left / ran if ran else None
+
+
+def _outcome(record: Record | None) -> str:
+    if record is None:
+        return "another process is at it"
+    if record.status == "failed":
+        return f"failed: {record.reason}"
+    assert record.cost is not None
+    return f"clip-1 {100 * record.figures['clip-1'].value:.1f} %, {record.cost.average / 1e6:.2f} M multiply-adds"
+
+
+def _work(
+    experiment: Experiment, profile: Profile, results: Path, data_root: Path | None, threads: int
+) -> tuple[Record | None, float]:
+    """Runs one experiment in a process of its own."""
+    import torch
+
+    torch.set_num_threads(threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    started = time.monotonic()
+    return run(experiment, profile, results, data_root), time.monotonic() - started
+
+
+def reproduce(
+    profile: Profile,
+    results: Path,
+    data_root: Path | None,
+    tables: Sequence[str] | None,
+    methods: Sequence[str] | None,
+    jobs: int,
+) -> int:
+    """Runs what is not recorded yet, `jobs` experiments side by side, and renders the report; 0 if nothing failed."""
+    progress = Progress(plan(profile, tables, methods))
+    count = len(progress.experiments)
+    print(
+        f"profile {profile.name}: {count} experiments, {jobs} side by side, in {results}", file=sys.stderr, flush=True
+    )
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures: dict[Future[tuple[Record | None, float]], Experiment] = {
+            pool.submit(_work, experiment, profile, results, data_root, threads): experiment
+            for experiment in progress.experiments
+        }
+        try:
+            _follow(futures, progress)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    shipped = published().parent / "measured"
+    for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
+        print(path)
+    return 1 if "failed" in progress.finished.values() else 0
+
+
+def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress) -> None:
+    """Prints a line as each experiment ends."""
+    from concurrent.futures import as_completed
+
+    for future in as_completed(futures):
+        record, seconds = future.result()
+        progress.finish(futures[future], record, seconds)
+
+
+def running(results: Path) -> dict[str, float]:
+    """Share done of each run under way, from its progress file."""
+    found = {}
+    for path in (results / "runs").glob("*/progress"):
+        try:
+            found[path.parent.name] = float(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return found

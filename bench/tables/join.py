@@ -1,0 +1,252 @@
+"""Published tables and stored records, joined into plain data: cells beside cells, a judgement for each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.accuracy.intervals import Interval, interval
+from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
+from bench.tables.schema import Claim, Column, Experiment, Kind, Table
+from bench.tables.verdicts import Judgement, judge
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured cell in its column's unit; interval ends are NaN where there is none, `found` is None if not run.
+
+    change: relative to the row's static twin, where the table's claims name one.
+    """
+
+    found: Interval | None
+    reason: str = ""
+    change: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """A row's measurement in one block: its cells by column, or the reason why there are none."""
+
+    block: Block
+    seeds: int = 0
+    cells: Mapping[str, Measured] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judgement on a claim from one block's records of one revision of the method."""
+
+    block: Block
+    revision: int | None
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim, what the print itself says of it, and what was measured: latest revision first, earlier ones apart.
+
+    printed: the statistic from the published cells, "" where they do not give it. satisfied: it meets the margin.
+    """
+
+    claim: Claim
+    printed: str
+    satisfied: bool | None
+    latest: Sequence[Judged]
+    earlier: Sequence[Judged]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A published table with, for each of its rows, one measured row a block, and its claims."""
+
+    table: Table
+    rows: Mapping[str, Sequence[MeasuredRow]]
+    claims: Sequence[ClaimResult]
+
+
+def join(table: Table, blocks: Sequence[Block]) -> Joined:
+    """Joins one table with all blocks.
+
+    Raises:
+        RecordError: a per-video file is missing or not the one that was recorded.
+    """
+    rows = {row.id: [_measure_row(table, row.id, block) for block in blocks] for row in table.rows}
+    return Joined(table, rows, [_result(table, claim, blocks) for claim in table.claims])
+
+
+def _measure_row(table: Table, id: str, block: Block) -> MeasuredRow:
+    runs, reason = _latest(table, id, block)
+    if not runs:
+        return MeasuredRow(block, reason=reason)
+    cells = {column.id: _measure(column, runs) for column in table.columns}
+    twin = next((c.against for c in table.claims if c.row == id and c.statistic == "cost_ratio" and c.against), None)
+    others = _latest(table, twin, block)[0] if twin else {}
+    for column in table.columns:
+        if others and column.kind.startswith("gflops"):
+            cells[column.id] = _with_change(cells[column.id], _measure(column, others))
+    return MeasuredRow(block, len(runs), cells, reason)
+
+
+def _with_change(cell: Measured, twin: Measured) -> Measured:
+    if cell.found is None or twin.found is None or not twin.found.value:
+        return cell
+    return Measured(cell.found, cell.reason, cell.found.value / twin.found.value - 1)
+
+
+def _latest(table: Table, id: str, block: Block) -> tuple[Runs, str]:
+    """The finished runs of a row's latest revision, and the reason where there are none or some failed."""
+    row = table.row(id)
+    if row.experiment is None:
+        return {}, row.reason
+    revision = _last(block, row.experiment)
+    runs = {} if revision is None else block.done(row.experiment, revision)
+    failed = len([run for run in block.of(row.experiment) if run.record.identity.method_revision == revision]) - len(
+        runs
+    )
+    if runs and not failed:
+        return runs, ""
+    reason = block.reason(row.experiment, revision)
+    return runs, f"{failed} of {failed + len(runs)} runs {reason}" if runs else reason
+
+
+def _last(block: Block, experiment: Experiment) -> int | None:
+    revisions = block.revisions(experiment)
+    return revisions[-1] if revisions else None
+
+
+def _measure(column: Column, runs: Runs) -> Measured:
+    """One cell: the mean over seeds, with its interval where the per-video figures are stored."""
+    try:
+        return Measured(_FIGURES[column.kind]([runs[seed] for seed in sorted(runs)]))
+    except NotMeasuredError as reason:
+        return Measured(None, str(reason))
+
+
+def _per_video(runs: Sequence[Run], name: str, stored: Sequence[float], unit: float) -> Interval:
+    """From the per-video figures; where they were not shipped, the mean of the `stored` figures without interval."""
+    if any(run.record.samples_file is None for run in runs):
+        return Interval(float(np.mean(stored)) / unit, NAN, NAN)
+    table = per_video(runs, name)
+    return interval(table.to_numpy().T / unit, groups(runs[0], table.index))
+
+
+def _accuracy(kind: str) -> Callable[[Sequence[Run]], Interval]:
+    def measure(runs: Sequence[Run]) -> Interval:
+        for run in runs:
+            if kind not in run.record.figures:
+                raise NotMeasuredError(run.record.missing.get(kind, f"{kind} was not recorded"))
+        stored = [run.record.figures[kind].value for run in runs]
+        return _per_video(runs, kind.replace("-", "_"), stored, 0.01)
+
+    return measure
+
+
+def _gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
+    def measure(runs: Sequence[Run]) -> Interval:
+        costs = [run.record.cost for run in runs]
+        if None in costs:
+            raise NotMeasuredError("no cost was recorded")
+        stored = [float(getattr(cost, field)) for cost in costs]
+        if field == "average":
+            return _per_video(runs, "cost", stored, 1e9)
+        return Interval(float(np.mean(stored)) / 1e9, NAN, NAN)
+
+    return measure
+
+
+def _params(runs: Sequence[Run]) -> Interval:
+    counts = [run.record.parameters for run in runs if run.record.parameters is not None]
+    if not counts:
+        raise NotMeasuredError("no parameter count was recorded")
+    return Interval(float(np.mean(counts)) / 1e6, NAN, NAN)
+
+
+def _speed(runs: Sequence[Run]) -> Interval:
+    raise NotMeasuredError("not measured")
+
+
+_FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
+    "gflops_avg": _gflops("average"),
+    "gflops_max": _gflops("maximum"),
+    "gflops_min": _gflops("minimum"),
+    "speed": _speed,
+    "clip-1": _accuracy("clip-1"),
+    "video-1": _accuracy("video-1"),
+    "video-5": _accuracy("video-5"),
+    "params": _params,
+}
+
+
+def _result(table: Table, claim: Claim, blocks: Sequence[Block]) -> ClaimResult:
+    printed, satisfied = _printed(table, claim)
+    latest, earlier = [], []
+    for block in blocks:
+        experiment = table.row(claim.row).experiment
+        revisions = block.revisions(experiment) if experiment else []
+        latest.append(_judged(table, claim, block, revisions[-1] if revisions else None))
+        earlier += [_judged(table, claim, block, revision) for revision in revisions[:-1]]
+    return ClaimResult(claim, printed, satisfied, latest, earlier)
+
+
+def _judged(table: Table, claim: Claim, block: Block, revision: int | None) -> Judged:
+    """Judges one revision of the row against the same revision of its own method, or the latest of another."""
+    row = table.row(claim.row)
+    if row.experiment is None:
+        return Judged(block, None, Judgement("not run", reason=row.reason))
+    runs = {} if revision is None else block.done(row.experiment, revision)
+    if not runs:
+        return Judged(block, revision, Judgement("not run", reason=block.reason(row.experiment, revision)))
+    others: Runs = {}
+    if claim.against is not None:
+        other = table.row(claim.against)
+        if other.experiment is None:
+            return Judged(block, revision, Judgement("not run", reason=f"row {other.id}: {other.reason}"))
+        same = other.experiment.method == row.experiment.method
+        chosen = revision if same else _last(block, other.experiment)
+        others = {} if chosen is None else block.done(other.experiment, chosen)
+        if not others:
+            why = f"row {other.id}: {block.reason(other.experiment, chosen)}"
+            return Judged(block, revision, Judgement("not run", reason=why))
+    return Judged(block, revision, judge(claim, runs, others))
+
+
+def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:
+    """What the published cells give for a claim, and whether it meets the margin."""
+    if claim.statistic in ("motion", "difficulty"):
+        return "", None
+    if claim.statistic == "cost_spread":
+        kinds: tuple[Kind, ...] = ("gflops_max", "gflops_avg", "gflops_min")
+        most, mean, least = (table.value(claim.row, kind) for kind in kinds)
+        if most is None or mean is None or least is None:
+            return "", None
+        return f"{most} > {mean} > {least}", most > mean > least
+    value = _printed_value(table, claim)
+    if value is None:
+        return "", None
+    ratio = claim.statistic.endswith("ratio")
+    shown = f"{value:.3f}" if ratio else f"{value:+.1f}".replace("-", "\u2212")
+    return shown, _meets(value, claim)
+
+
+def _printed_value(table: Table, claim: Claim) -> float | None:
+    kinds: dict[str, Kind] = {
+        "cost_ratio": "gflops_avg",
+        "speed_ratio": "speed",
+        "clip-1": "clip-1",
+        "video-1": "video-1",
+    }
+    kind = kinds[claim.statistic]
+    first, second = table.value(claim.row, kind), table.value(str(claim.against), kind)
+    if first is None or second is None:
+        return None
+    return first / second if claim.statistic.endswith("ratio") else round(first - second, 6)
+
+
+def _meets(value: float, claim: Claim) -> bool:
+    margin = claim.margin
+    return {"<": value < margin, "<=": value <= margin, ">": value > margin, ">=": value >= margin}[claim.relation]

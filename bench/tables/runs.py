@@ -1,0 +1,151 @@
+"""Which stored records measure which row, and the per-video figures in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.records import Record, Store, read_samples
+from bench.tables.schema import Experiment
+
+
+class NotMeasuredError(Exception):
+    """A figure cannot be computed from what is stored; the message is the reason shown in its place."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored record, with its per-video table read when first needed."""
+
+    path: Path
+    record: Record
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a test video, by its index in the split.
+
+        Raises:
+            RecordError: the file is missing or not the one that was recorded.
+            NotMeasuredError: none was stored.
+        """
+        if self.record.samples_file is None:
+            raise NotMeasuredError("no per-video figures were stored")
+        return read_samples(self.path, self.record).set_index("index")
+
+
+Runs = Mapping[int, Run]
+"""The finished runs of a row, one a seed."""
+
+
+@dataclass
+class Block:
+    """The records of one store that may be compared with each other: same profile, data and setting.
+
+    fingerprints: of the data for each number of frames a clip (longer clips may need longer videos).
+    """
+
+    store: str
+    profile: str
+    dataset: str
+    revision: int
+    setting: str
+    fingerprints: dict[int, str] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """For the head of a column."""
+        return f"{self.profile} ({self.store})"
+
+    def of(self, experiment: Experiment) -> list[Run]:
+        """Everything stored of an experiment: all seeds and revisions, failed ones too."""
+        return [run for run in self.runs if _measures(run.record, experiment)]
+
+    def revisions(self, experiment: Experiment) -> list[int]:
+        """The method's revisions of which something is stored, oldest first."""
+        return sorted({run.record.identity.method_revision for run in self.of(experiment)})
+
+    def done(self, experiment: Experiment, revision: int) -> Runs:
+        """The finished runs of one revision."""
+        return {
+            run.record.identity.seed: run
+            for run in self.of(experiment)
+            if run.record.status == "done" and run.record.identity.method_revision == revision
+        }
+
+    def reason(self, experiment: Experiment, revision: int | None) -> str:
+        """Why an experiment has no finished run."""
+        stored = self.of(experiment)
+        failed = [r.record for r in stored if r.record.status == "failed"]
+        failed = [record for record in failed if record.identity.method_revision == revision]
+        if failed:
+            return f"failed: {failed[-1].reason}"
+        if experiment.frames not in {run.record.identity.frames for run in self.runs}:
+            return f"nothing was run with {experiment.frames} frames"
+        return "no record"
+
+
+def _measures(record: Record, experiment: Experiment) -> bool:
+    """Whether a record is of this experiment; the rest of what sets runs apart belongs to the block."""
+    identity = record.identity
+    wanted = (experiment.method, experiment.frames, experiment.options)
+    return (identity.method, identity.frames, identity.options) == wanted
+
+
+def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
+    """The records of labelled folders, in blocks; folders that do not exist hold nothing.
+
+    Raises:
+        RecordError: a file is not a record; names file and field.
+    """
+    found: list[Block] = []
+    for label, folder in stores:
+        for path, record in Store(folder):
+            block = next((block for block in found if _belongs(record, label, block)), None)
+            if block is None:
+                who = record.identity
+                block = Block(label, who.profile, who.dataset, who.dataset_revision, who.setting)
+                found.append(block)
+            block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
+            block.runs.append(Run(path, record))
+    return found
+
+
+def _belongs(record: Record, store: str, block: Block) -> bool:
+    who = record.identity
+    same = (store, who.profile, who.dataset, who.dataset_revision, who.setting)
+    if same != (block.store, block.profile, block.dataset, block.revision, block.setting):
+        return False
+    return block.fingerprints.get(who.frames, who.data_fingerprint) == who.data_fingerprint
+
+
+def per_video(runs: Sequence[Run], name: str) -> pd.DataFrame:
+    """A per-video figure: one column a run, one row for every video that all of them scored.
+
+    Raises:
+        NotMeasuredError: a run has no such figure, or no video was scored in all of them.
+    """
+    for run in runs:
+        if name not in run.samples.columns:
+            raise NotMeasuredError(f"the per-video figures have no column {name!r}")
+    table = pd.concat([run.samples[name].astype(np.float64) for run in runs], axis=1, keys=range(len(runs)))
+    scored = table.dropna()
+    if scored.empty:
+        raise NotMeasuredError(_missing(runs[0].record, name))
+    return scored
+
+
+def _missing(record: Record, column: str) -> str:
+    figure = column.replace("_", "-")
+    return record.missing.get(figure, f"{figure} was not scored")
+
+
+def groups(run: Run, index: pd.Index) -> NDArray[np.object_]:
+    """The independent source of each of these videos."""
+    return run.samples["group"].astype(str).reindex(index).to_numpy(dtype=object)

@@ -1,0 +1,151 @@
+"""From runs to a verdict on a claim: its statistic with an interval, held against the margin stated beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy.intervals import Interval, interval, ratio_interval, spearman_interval, spread_interval
+from bench.tables.runs import NotMeasuredError, Run, Runs, groups, per_video
+from bench.tables.schema import Claim, Relation
+
+Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
+FEWEST_SEEDS = 3
+"""With fewer seeds training noise is not, or hardly, known, and nothing is concluded about trained networks."""
+
+Runner = Callable[[Sequence[Run], Sequence[Run]], Interval]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a claim, the interval behind it (None: not run), over how many seeds, and why not more."""
+
+    verdict: Verdict
+    interval: Interval | None = None
+    seeds: int = 0
+    reason: str = ""
+
+
+def decide(found: Interval, relation: Relation, margin: float) -> Verdict:
+    """Holds: the whole interval lies on the claim's side of its margin. Does not hold: wholly on the other side."""
+    low, high = found.low, found.high
+    holds, fails = {
+        "<": (high < margin, low >= margin),
+        "<=": (high <= margin, low > margin),
+        ">": (low > margin, high <= margin),
+        ">=": (low >= margin, high < margin),
+    }[relation]
+    if holds:
+        return "holds"
+    return "does not hold" if fails else "inconclusive"
+
+
+def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
+    """The verdict on a claim from the finished runs of its row and, where it compares, of the other row.
+
+    Compared are the seeds that both rows have; difficulty alone uses every seed of the other row.
+    """
+    if claim.statistic == "speed_ratio":
+        return Judgement("not run", reason="speed was not measured")
+    paired = claim.against is not None and claim.statistic != "difficulty"
+    seeds = sorted(row.keys() & against.keys() if paired else row.keys())
+    if not seeds:
+        return Judgement("not run", reason="the two rows have no seed in common")
+    others = [against[seed] for seed in (seeds if paired else sorted(against))]
+    try:
+        found = STATISTICS[claim.statistic]([row[seed] for seed in seeds], others)
+    except NotMeasuredError as error:
+        return Judgement("not run", reason=str(error))
+    if len(seeds) < FEWEST_SEEDS:
+        return Judgement("inconclusive", found, len(seeds), _few(len(seeds)))
+    if math.isnan(found.low):
+        return Judgement("inconclusive", found, len(seeds), "one independent source: no interval")
+    return Judgement(decide(found, claim.relation, claim.margin), found, len(seeds))
+
+
+def _few(seeds: int) -> str:
+    if seeds == 1:
+        return "1 seed: training noise is not in the interval"
+    return f"{seeds} seeds: too few to know training noise (at least {FEWEST_SEEDS})"
+
+
+def _pair(row: Sequence[Run], against: Sequence[Run], name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A per-video figure of both rows, for the videos that both scored."""
+    _same_data(row, against)
+    first, second = per_video(row, name), per_video(against, name)
+    common = first.index.intersection(second.index)
+    if common.empty:
+        raise NotMeasuredError(f"the two rows have no video in common with {name}")
+    return first.loc[common], second.loc[common]
+
+
+def _same_data(row: Sequence[Run], against: Sequence[Run]) -> None:
+    if len({run.record.identity.data_fingerprint for run in (*row, *against)}) > 1:
+        raise NotMeasuredError("the two rows were tested on different data")
+
+
+def _cost_ratio(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    first, second = _pair(row, against, "cost")
+    return ratio_interval(first.to_numpy().T, second.to_numpy().T, groups(row[0], first.index))
+
+
+def _accuracy(name: str) -> Runner:
+    def difference(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+        first, second = _pair(row, against, name)
+        points = 100 * (first.to_numpy() - second.to_numpy())
+        return interval(points.T, groups(row[0], first.index))
+
+    return difference
+
+
+def _cost_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    cost = per_video(row, "cost")
+    return spread_interval(cost.to_numpy().T, groups(row[0], cost.index))
+
+
+def temporal_cost(run: Run) -> pd.Series[float]:
+    """The share of a video's temporal decision points whose dearest option (bit 0) is open: 1 - temporal saving.
+
+    Raises:
+        NotMeasuredError: the run decides nothing along time.
+    """
+    points = [name for name in run.samples.columns if name.startswith("decision.") and name.endswith(".temporal")]
+    if not points:
+        raise NotMeasuredError("no temporal decisions were stored")
+    return pd.Series((run.samples[points].to_numpy() & 1).mean(1), index=run.samples.index)
+
+
+def _motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    if "attribute.motion" not in row[0].samples.columns:
+        raise NotMeasuredError("the data set does not know the true motion of its videos")
+    motion = row[0].samples["attribute.motion"].astype(np.float64).dropna()
+    if motion.nunique() < 2:
+        raise NotMeasuredError("all videos have the same motion")
+    cost = np.stack([temporal_cost(run).reindex(motion.index).to_numpy() for run in row])
+    return spearman_interval(cost, motion.to_numpy(), groups(row[0], motion.index))
+
+
+def _difficulty(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    _same_data(row, against)
+    difficulty = 1 - per_video(against, "clip_1").mean(axis=1)
+    cost = per_video(row, "cost")
+    common = cost.index.intersection(difficulty.index)
+    if difficulty.loc[common].nunique() < 2:
+        raise NotMeasuredError("the static network errs equally on all videos")
+    cost = cost.loc[common]
+    return spearman_interval(cost.to_numpy().T, difficulty.loc[common].to_numpy(), groups(row[0], common))
+
+
+STATISTICS: Mapping[str, Runner] = {
+    "cost_ratio": _cost_ratio,
+    "clip-1": _accuracy("clip_1"),
+    "video-1": _accuracy("video_1"),
+    "cost_spread": _cost_spread,
+    "motion": _motion,
+    "difficulty": _difficulty,
+}

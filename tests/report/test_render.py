@@ -1,0 +1,188 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.accuracy.intervals import Interval
+from bench.records import Cost, Figure, Identity, Record, Store
+from bench.report import render
+from bench.report.render import markdown, picture
+from bench.report.text import percent, significant
+from bench.tables import TableError, load, published
+
+NASTY = "digits <script>alert(1)</script> | & co"
+VOID = {"meta", "line", "rect"}
+
+
+def write(folder: Path, method: str, options: dict[str, int], seed: int, cost: int, revision: int = 1) -> None:
+    identity = Identity(
+        method=method,
+        options=options,
+        frames=8,
+        size=32,
+        profile="quick",
+        setting="s",
+        dataset=NASTY,
+        data_fingerprint="f",
+        seed=seed,
+        method_revision=revision,
+        dataset_revision=1,
+    )
+    samples = pd.DataFrame(
+        {"index": np.arange(20), "group": [str(i) for i in range(20)], "cost": cost, "clip_1": 1.0, "video_1": 1.0}
+    )
+    record = Record(
+        identity=identity,
+        status="done",
+        cost=Cost(average=cost, maximum=cost, minimum=cost),
+        parameters=1,
+        figures={"clip-1": Figure(value=1.0), "video-1": Figure(value=1.0)},
+        missing={"video-5": "too few classes"},
+        notes=["coverage <100 %"],
+        protocol={"epochs": 8, "views": {"clips": 3}},
+        environment={"torch": "2.13.0"},
+    )
+    Store(folder).write(record, samples)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> list[tuple[str, Path]]:
+    for seed in range(3):
+        write(tmp_path / "runs", "r2plus1d_18", {}, seed, 10**9)
+        write(tmp_path / "runs", "vared/r2plus1d_18", {"search_space": 2}, seed, 9 * 10**8)
+        write(tmp_path / "runs", "vared/r2plus1d_18", {"search_space": 2}, seed, 7 * 10**8, revision=2)
+    return [("runs", tmp_path / "runs"), ("results/measured", tmp_path / "none")]
+
+
+def pages(stores: list[tuple[str, Path]], out: Path, only: str | None = None) -> tuple[str, str]:
+    markdown_page, html = render(published(), stores, out, only)
+    return markdown_page.read_text(encoding="utf-8"), html.read_text(encoding="utf-8")
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed where it is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        named = dict(attrs)
+        self.ids.add(named.get("id", ""))
+        self.links += [named[name] for name in ("href", "src") if name in named]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None: ...
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text.append(data)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(stores, tmp_path: Path) -> None:
+    _, html = pages(stores, tmp_path / "out")
+    page = Balanced()
+    page.feed(html)
+    assert not page.open
+    assert page.links and all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert not re.search(r"url\(|@import|<link|<script", html)
+
+
+def test_names_with_markup_are_shown_not_run(stores, tmp_path: Path) -> None:
+    text, html = pages(stores, tmp_path / "out")
+    page = Balanced()
+    page.feed(html)
+    assert NASTY in "".join(page.text) and "<script" not in html
+    assert "<script" not in text
+
+
+def test_every_markdown_table_row_has_as_many_cells_as_its_head(stores, tmp_path: Path) -> None:
+    text, _ = pages(stores, tmp_path / "out")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    assert len(tables) >= 7
+    for table in tables:
+        lines = table.splitlines()
+        assert set(lines[1]) <= set("|-"), lines[:3]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines
+
+
+def test_published_and_measured_cells_and_verdicts_stand_there(stores, tmp_path: Path) -> None:
+    for page in pages(stores, tmp_path / "out"):
+        assert "20.0(−28%)" in page and "Mini-Kinetics-200" in page
+        assert "0.700" in page and "−30.0 %" in page
+        assert re.search(r"holds.{0,30}0\.700", page, re.S)
+        assert re.search(r"[Ff]irst verdict.*?does not hold.{0,60}0\.900", page, re.S)
+        assert "nothing was run with 32 frames" in page and "method not built yet" in page
+        assert "too few classes" in page and "epochs" in page and "2.13.0" in page
+        assert "Accuracies of different data sets are never compared" in page
+
+
+def test_same_input_same_bytes(stores, tmp_path: Path) -> None:
+    assert pages(stores, tmp_path / "one") == pages(stores, tmp_path / "two")
+
+
+def test_no_path_of_the_machine_is_shown(stores, tmp_path: Path) -> None:
+    assert all(str(tmp_path) not in page for page in pages(stores, tmp_path / "out"))
+
+
+def test_nothing_recorded_is_a_report_too(tmp_path: Path) -> None:
+    for page in pages([("runs", tmp_path / "none")], tmp_path / "out"):
+        assert "Nothing is recorded yet" in page and "110.5" in page
+
+
+def test_only_one_table(stores, tmp_path: Path) -> None:
+    text, _ = pages(stores, tmp_path / "out", "table10")
+    assert load("table10").title.split("(")[0] in text and "CorrNet" not in text
+    with pytest.raises(TableError, match="table11"):
+        pages(stores, tmp_path / "out", "table11")
+
+
+def test_rendering_never_imports_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bench.report import render; from bench.tables import published;"
+        f"render(published(), [('runs', Path({str(tmp_path / 'none')!r}))], Path({str(tmp_path / 'out')!r}));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.013456, "0.0135"), (27.7, "27.7"), (110.52, "110.5"), (1.2, "1.20"), (0.0, "0")]
+)
+def test_three_significant_digits(value: float, shown: str) -> None:
+    assert significant(value) == shown
+
+
+def test_percent_has_a_sign() -> None:
+    assert (percent(-0.281), percent(0.0036, 2)) == ("−28.1 %", "+0.36 %")
+
+
+def test_markdown_escapes_cells_and_markup() -> None:
+    assert markdown("a|b\n<i>*c*_d_") == r"a\|b &lt;i>\*c\*\_d\_"
+
+
+@pytest.mark.parametrize("relation", ["<=", ">="])
+def test_the_bar_keeps_order_and_shades_the_claims_side(relation: str) -> None:
+    claim = load("table1").claims[0].model_copy(update={"relation": relation, "margin": 0.8})
+    bar = picture(Interval(0.7, 0.6, 0.75), claim)
+    assert bar is not None and 0 < bar["low"] < bar["low"] + bar["width"] < bar["margin"] < 100
+    inside = bar["side"] <= bar["low"] <= bar["side"] + bar["side_width"]
+    assert inside == (relation == "<=")
+
+
+def test_an_interval_of_no_width_at_the_margin_has_no_bar() -> None:
+    claim = load("table1").claims[0]
+    assert picture(Interval(0.8, 0.8, 0.8), claim) is None
+    assert picture(Interval(0.8, float("nan"), float("nan")), claim) is None

@@ -1,0 +1,161 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.records import RecordError, Store
+from bench.tables import TableError, load
+from bench.tables.join import Joined, join
+from bench.tables.runs import blocks
+from bench.tables.static_costs import static_costs
+
+DYNAMIC = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
+
+
+def joined(tmp_path: Path, table: str = "table1", stores: tuple[str, ...] = ("runs",)) -> Joined:
+    return join(load(table), blocks([(store, tmp_path / store) for store in stores]))
+
+
+def verdict(table: Joined, claim: str, block: int = 0):
+    return next(result for result in table.claims if result.claim.id == claim).latest[block].judgement
+
+
+def test_without_records_every_claim_still_has_its_print(tmp_path: Path) -> None:
+    found = {result.claim.id: result for result in joined(tmp_path, stores=("nowhere",)).claims}
+    assert found["8f-sp2-cost"].printed == "0.722" and found["8f-sp2-cost"].satisfied
+    assert found["8f-sp2-clip-1"].printed == "+1.3"
+    assert found["16f-sp2-input"].printed == "43.2 > 40.4 > 36.6"
+    assert found["8f-sp2-motion"].printed == "" and found["8f-sp2-motion"].satisfied is None
+    assert not found["8f-sp2-cost"].latest
+
+
+@pytest.mark.parametrize("table", ["table1", "table4", "table10"])
+def test_the_print_meets_the_margins_of_its_own_claims(tmp_path: Path, table: str) -> None:
+    """A margin that the published numbers miss themselves would be ours, not the table's."""
+    assert [r.claim.id for r in joined(tmp_path, table).claims if r.satisfied is False] == []
+
+
+def test_a_row_is_measured_by_its_own_options_only(write, tmp_path: Path) -> None:
+    write({"cost": 5 * 10**8}, **DYNAMIC)
+    write({"cost": 1}, method=DYNAMIC["method"], options={"search_space": 2, "dimensions": "temporal"})
+    write({"cost": 2}, method=DYNAMIC["method"], options={"search_space": 3})
+    write({"cost": 3}, **DYNAMIC, frames=16)
+    (row,) = joined(tmp_path).rows["8f-sp2"]
+    assert row.seeds == 1 and row.cells["gflops_avg"].found == (0.5, 0.5, 0.5)
+
+
+def test_cells_are_means_over_seeds_in_the_columns_units(write, tmp_path: Path) -> None:
+    write({"clip_1": np.arange(40) % 2 * 1.0})
+    write(seed=1)
+    for seed, cost in ((0, 6), (1, 8)):
+        write({"cost": np.tile([cost - 1, cost + 1], 20) * 10**8}, **DYNAMIC, seed=seed)
+    table = joined(tmp_path)
+    (static,), (dynamic,) = table.rows["8f-static"], table.rows["8f-sp2"]
+    assert static.seeds == 2 and static.cells["clip-1"].found is not None
+    assert static.cells["clip-1"].found.value == 75.0
+    assert static.cells["video-5"].found is None and static.cells["video-5"].reason == "fewer than 20 classes"
+    found = {name: dynamic.cells[f"gflops_{name}"].found for name in ("avg", "max", "min")}
+    assert {name: cell and round(cell.value, 9) for name, cell in found.items()} == {"avg": 0.7, "max": 0.8, "min": 0.6}
+    assert dynamic.cells["gflops_avg"].change == pytest.approx(-0.3)
+
+
+def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:
+    write()
+    write(**DYNAMIC, reason="the loss is not finite")
+    table = joined(tmp_path)
+    assert table.rows["8f-sp2"][0].reason == "failed: the loss is not finite"
+    assert table.rows["8f-sp3"][0].reason == "no record"
+    assert table.rows["16f-sp2"][0].reason == "nothing was run with 16 frames"
+    assert verdict(table, "8f-sp2-cost").reason == "failed: the loss is not finite"
+    assert joined(tmp_path, "table4").rows["corrnet"][0].reason == "method not built yet"
+
+
+def test_a_failed_seed_is_told_beside_the_others(write, tmp_path: Path) -> None:
+    write(**DYNAMIC)
+    write(**DYNAMIC, seed=1, reason="out of memory")
+    (row,) = joined(tmp_path).rows["8f-sp2"]
+    assert (row.seeds, row.reason) == (1, "1 of 2 runs failed: out of memory")
+
+
+@pytest.mark.parametrize("other", ["profile", "setting", "dataset", "data_fingerprint"])
+def test_records_of_another_profile_setting_or_data_are_never_compared(write, tmp_path: Path, other: str) -> None:
+    for seed in range(3):
+        write(seed=seed)
+        write({"cost": 10**8}, **DYNAMIC, seed=seed, **{other: "another"})
+    table = joined(tmp_path)
+    assert len(table.rows["8f-sp2"]) == 2
+    assert {verdict(table, "8f-sp2-cost", block).verdict for block in (0, 1)} == {"not run"}
+
+
+def test_data_made_for_another_clip_length_is_the_same_block(write, tmp_path: Path) -> None:
+    """Longer clips may need longer videos, so the fingerprint differs by length; changed data is another block."""
+    write(data_fingerprint="short")
+    write(data_fingerprint="long", frames=16)
+    assert [row.seeds for row in joined(tmp_path).rows["16f-static"]] == [1]
+    write(data_fingerprint="changed", seed=1)
+    rows = joined(tmp_path).rows["8f-static"]
+    assert [row.seeds for row in rows] == [1, 1]
+
+
+def test_stores_are_kept_apart_and_labelled(write, tmp_path: Path) -> None:
+    write(folder="measured")
+    write(folder="runs")
+    rows = joined(tmp_path, stores=("measured", "runs")).rows["8f-static"]
+    assert [(row.block.store, row.seeds) for row in rows] == [("measured", 1), ("runs", 1)]
+
+
+def test_a_new_revision_is_shown_and_the_first_verdict_kept(write, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(seed=seed)
+        write({"cost": 9 * 10**8}, **DYNAMIC, seed=seed, revision=1)
+        write({"cost": 7 * 10**8}, **DYNAMIC, seed=seed, revision=2)
+    table = joined(tmp_path)
+    (row,) = table.rows["8f-sp2"]
+    assert row.cells["gflops_avg"].found == pytest.approx((0.7, 0.7, 0.7))
+    result = next(result for result in table.claims if result.claim.id == "8f-sp2-cost")
+    assert [(item.revision, item.judgement.verdict) for item in result.latest] == [(2, "holds")]
+    assert [(item.revision, item.judgement.verdict) for item in result.earlier] == [(1, "does not hold")]
+
+
+def test_records_without_per_video_tables_give_figures_but_no_verdict(write, tmp_path: Path) -> None:
+    for seed in range(3):
+        for record in (write(seed=seed), write({"cost": 10**8}, **DYNAMIC, seed=seed)):
+            bare = record.model_copy(update={"samples_file": None, "samples_sha256": None})
+            Store(tmp_path / "runs").write(bare)
+    table = joined(tmp_path)
+    found = table.rows["8f-sp2"][0].cells["gflops_avg"].found
+    assert found is not None and found.value == pytest.approx(0.1) and np.isnan(found.low)
+    assert verdict(table, "8f-sp2-cost").reason == "no per-video figures were stored"
+
+
+def test_a_changed_per_video_table_is_refused(write, tmp_path: Path) -> None:
+    record = write()
+    (tmp_path / "runs" / str(record.samples_file)).write_bytes(b"other")
+    with pytest.raises(RecordError, match="checksum differs"):
+        joined(tmp_path)
+
+
+def reference(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "static_costs.json").write_text(text)
+    return tmp_path / "published"
+
+
+def test_static_costs_stand_beside_static_rows_only(tmp_path: Path) -> None:
+    costs = {
+        "r2plus1d_18@8x128": {"macs": 1, "fvcore": 2, "params": 3},
+        "i3d@16x256": {"macs": 4, "fvcore": 5, "params": 6},
+    }
+    lines = static_costs(reference(tmp_path, json.dumps(costs)), [load("table1"), load("table10")])
+    assert [(line.table, line.row, line.published, line.cost.fvcore) for line in lines] == [
+        ("table1", "8f-static", 27.7, 2),
+        ("table10", "8f-static", 27.7, 2),
+    ]
+
+
+@pytest.mark.parametrize(("text", "message"), [('{"a": {"macs": 1}}', "a.fvcore"), ("{", "static_costs.json")])
+def test_faulty_static_costs_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TableError, match=message) as caught:
+        static_costs(reference(tmp_path, text), [load("table1")])
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,280 @@
+"""The command line: what it asks of the parts, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import bench.reproduce
+from bench import experiment, registry
+from bench.cli import app
+from bench.cost import UncountedError
+from bench.data import DataError
+from bench.experiment import ExperimentError
+from bench.method import InputSpec, Method, Prediction, Stage
+from bench.policy import Policy
+from bench.profiles import ProfileError
+from bench.recipe import Recipe
+from bench.records import Figure, Identity, Record, RecordError
+from bench.registry import RegistryError
+from bench.tables.schema import TableError
+
+COMMANDS = ["list", "cost", "train", "evaluate", "reproduce", "report"]
+PROFILE = """
+name = "tiny"
+description = "for tests"
+dataset = "digits"
+dataset_options = { fold = 0, noise = 0.5 }
+size = 16
+tables = ["table1"]
+frames = [4, 8]
+seeds = [0]
+other_seeds = [0]
+recipe = { epochs = 1 }
+views = {}
+"""
+
+
+class Recurrent(Method):
+    """Holds an operation that the counter does not know, and accounts nothing."""
+
+    def __init__(self, *, frames: int, size: int, classes: int) -> None:
+        super().__init__()
+        self.spec = InputSpec("clip", size, frames)
+        self.lstm = torch.nn.LSTM(3 * size * size, classes)
+
+    def forward(self, sample: torch.Tensor, policy: Policy | None = None) -> Prediction:
+        logits = self.lstm(sample.transpose(1, 2).flatten(2))[0][:, -1]
+        return Prediction(torch.zeros(len(sample), dtype=torch.int64), logits=logits)
+
+    def stages(self, recipe: Recipe) -> list[Stage]:
+        return []
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.toml"
+    path.write_text(PROFILE)
+    return str(path)
+
+
+def a_record(**values: Any) -> Record:
+    identity = Identity(
+        method="m",
+        options={},
+        frames=4,
+        size=16,
+        profile="tiny",
+        setting="s",
+        dataset="digits",
+        data_fingerprint="f",
+        seed=0,
+        method_revision=1,
+        dataset_revision=1,
+    )
+    return Record(identity=identity, **values)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_of_itself(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: vared-bench {command}" in result.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from bench.cli import app; app(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'pydantic', 'scipy', 'sklearn', 'jinja2', 'av'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_listing_and_rendering_need_no_torch() -> None:
+    code = (
+        "import sys; from bench.cli import app; app(['list', '--json'], standalone_mode=False); import bench.report\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "False"
+    found = json.loads(done.stdout)
+    assert set(found) == {"networks", "methods", "datasets", "profiles", "tables"}
+    assert "digits" in found["datasets"] and "table1" in found["tables"]
+    assert found["networks"] == registry.networks() and found["methods"] == registry.methods()
+
+
+def test_cost_answers_in_integers_that_add_up() -> None:
+    result = run("cost", "r2plus1d_18", "--frames", "4", "--size", "16", "--option", "width=8", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert set(answer) == {
+        *("name", "input", "macs", "params", "by_module", "by_operation", "counters", "uncounted", "missed")
+    }
+    assert answer["input"] == {"frames": 4, "size": 16}
+    assert answer["macs"] == sum(answer["by_module"].values()) == sum(answer["by_operation"].values())
+    assert set(answer["counters"]) == {"dispatch", "fvcore", "ptflops"}
+    assert answer["counters"]["dispatch"] == answer["macs"] < answer["counters"]["fvcore"]
+    assert answer["uncounted"] == [] and answer["missed"] == {"fvcore": [], "ptflops": []}
+    whole = registry.build_network("r2plus1d_18", frames=4, size=16, classes=400, width=8)
+    assert answer["params"] == sum(weight.numel() for weight in whole.parameters())
+
+
+def test_cost_grows_with_frames_and_leaves_slow_counters_out_when_told() -> None:
+    words = ["cost", "r2plus1d_18", "--size", "16", "--option", "width=8", "--no-agreement", "--json"]
+    four, eight = (json.loads(run(*words, "--frames", frames).stdout) for frames in ("8", "16"))
+    head = four["by_module"]["head"]
+    assert eight["macs"] - head == 2 * (four["macs"] - head)
+    assert four["counters"] == {"dispatch": four["macs"], "fvcore": None, "ptflops": None}
+
+
+def test_cost_of_a_dynamic_method_counts_what_it_decides() -> None:
+    words = ["--frames", "4", "--size", "16", "--option", "width=8", "--no-agreement", "--json"]
+    static, dynamic = (json.loads(run("cost", name, *words).stdout) for name in ("r2plus1d_18", "vared/r2plus1d_18"))
+    assert dynamic["macs"] == sum(dynamic["by_module"].values()) != static["macs"]
+    assert any("gate" in module for module in dynamic["by_module"])
+    assert dynamic["params"] > static["params"]
+
+
+def test_cost_with_an_unknown_operation_prints_and_exits_1() -> None:
+    result = run("cost", f"{__name__}:Recurrent", "--frames", "2", "--size", "4", "--no-agreement", "--json")
+    assert result.exit_code == 1
+    (operation,) = json.loads(result.stdout)["uncounted"]
+    assert operation in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_cost_of_a_table_has_every_static_row_beside_print() -> None:
+    result = run("cost", "--table", "table1", "--no-agreement", "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = {row["row"]: row for row in json.loads(result.stdout)["rows"]}
+    assert set(rows) == {"8f-static", "16f-static", "32f-static"}
+    for row in rows.values():  # print adds normalisation to multiply-adds
+        assert row["macs"] / 1e9 == pytest.approx(row["published_gflops"], rel=0.01)
+
+
+@pytest.mark.parametrize("words", [["cost"], ["cost", "r2plus1d_18", "--table", "table1"]])
+def test_cost_needs_either_a_name_or_a_table(words: list[str]) -> None:
+    assert run(*words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["cost", "r2plus1d_81"], "did you mean 'r2plus1d_18'"),
+        (["cost", "r2plus1d_18", "--option", "wdth=8"], "did you mean 'width'"),
+        (["cost", "vared/r2plus1d_18", "--option", "serch_space=2"], "did you mean 'search_space'"),
+        (["cost", "--table", "tabel1"], "did you mean 'table1'"),
+        (["train", "r2plus1d_18", "--profile", "no/such.toml"], "no/such.toml"),
+        (["report", "--only", "tabel1", "--out", "never"], "did you mean 'table1'"),
+    ],
+)
+def test_bad_names_end_with_one_line_and_exit_2(words: list[str], hint: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert hint in result.stderr
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def call(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(kind("row 3:\nbroken") for kind in (RegistryError, DataError, ProfileError, RecordError, TableError)),
+        ExperimentError("row 3: broken"),
+        UncountedError({"aten.lstm": 1}),
+        OSError(28, "No space left on device", "runs/x.json"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_user_can_mend_is_one_line(error: Exception, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "single", raising(error))
+    result = run("evaluate", "r2plus1d_18", "--profile", profile)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {' '.join(str(error).split())}\n"
+
+
+def test_a_bug_keeps_its_traceback(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "single", raising(ValueError("bug")))
+    result = run("evaluate", "r2plus1d_18", "--profile", profile)
+    assert isinstance(result.exception, ValueError)
+
+
+def test_interrupting_says_how_to_go_on(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "single", raising(KeyboardInterrupt()))
+    result = run("train", "r2plus1d_18", "--profile", profile)
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+
+
+def test_options_reach_the_experiment_with_their_types(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def single(name: str, **given: Any) -> dict[str, float]:
+        seen.update(given, name=name)
+        return {"clip-1": 0.5}
+
+    monkeypatch.setattr(experiment, "single", single)
+    options = ["--option", "search_space=3", "--option", "kind=affine", "--option", "gate_scales=[0.1, 2]"]
+    data = ["--data-option", "fold=3"]
+    result = run("train", "vared/r2plus1d_18", "--profile", profile, *options, *data, "--seed", "7", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"validation": {"clip-1": 0.5}}
+    assert seen["options"] == {"search_space": 3, "kind": "affine", "gate_scales": [0.1, 2]}
+    assert seen["profile"].dataset_options == {"fold": 3, "noise": 0.5}
+    assert (seen["name"], seen["frames"], seen["seed"], seen["until"]) == ("vared/r2plus1d_18", 4, 7, "train")
+    assert run("train", "r2plus1d_18", "--profile", profile, "--option", "width").exit_code == 2
+
+
+def test_evaluate_prints_figures_and_fails_with_a_failed_record(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"clip-1": Figure(value=0.8765, low=0.85, high=0.9)}
+    done = a_record(status="done", figures=figures, missing={"video-5": "fewer than 20 classes"})
+    monkeypatch.setattr(experiment, "single", lambda *_, **__: done)
+    result = run("evaluate", "r2plus1d_18", "--profile", profile)
+    assert result.exit_code == 0
+    assert all(text in result.stdout for text in ("87.65 %", "85.00 to 90.00 %", "fewer than 20 classes"))
+    assert Record.model_validate_json(run("evaluate", "m", "--profile", profile, "--json").stdout) == done
+    failed = a_record(status="failed", reason="the loss is not finite")
+    monkeypatch.setattr(experiment, "single", lambda *_, **__: failed)
+    result = run("evaluate", "r2plus1d_18", "--profile", profile)
+    assert result.exit_code == 1 and "the loss is not finite" in result.stderr
+
+
+def test_reproduce_passes_its_choices_on_and_ends_as_the_experiments_did(
+    profile: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VARED_DATA", "some/where")
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(bench.reproduce, "reproduce", lambda *given: calls.append(given) or 3)
+    words = ["--table", "table1", "--method", "r2plus1d_18", "--results", str(tmp_path), "--jobs", "5"]
+    result = run("reproduce", "--profile", profile, *words)
+    assert result.exit_code == 3, result.output
+    ((chosen, *rest),) = calls
+    assert chosen.name == "tiny"
+    assert rest == [tmp_path, Path("some/where"), ["table1"], ["r2plus1d_18"], 5]
+
+
+def test_report_without_any_record_renders_what_was_published(tmp_path: Path) -> None:
+    result = run("report", "--results", str(tmp_path / "nothing"), "--only", "table1")
+    assert result.exit_code == 0, result.output
+    page = tmp_path / "nothing" / "report" / "report.md"
+    assert str(page) in result.stdout.replace("\n", "") and "R(2+1)D" in page.read_text()

@@ -1,0 +1,161 @@
+"""From a profile to records and a report: identity, one run at a time, failures kept, nothing run twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import experiment, profiles, reproduce
+from bench.experiment import Experiment, ExperimentError, Run, plan, run, single
+from bench.profiles import Profile, ProfileError
+from bench.records import RecordError, Store, read_record, read_samples
+from bench.training import TrainingError
+
+TOML = """
+name = "tiny"
+description = "one epoch on a handful of videos"
+dataset = "digits"
+size = 16
+tables = ["table10"]
+frames = [4]
+seeds = [0]
+other_seeds = [0]
+[dataset_options]
+train_videos = 48
+validation_videos = 24
+test_videos = 48
+[network]
+width = 4
+blocks = [1, 1]
+stem = [1, 3, 3]
+[recipe]
+epochs = 3
+batch = 8
+[views]
+video_videos = 24
+clips = 2
+crops = 1
+"""
+STATIC = Experiment("r2plus1d_18", (), 4, 0)
+DYNAMIC = Experiment("vared/r2plus1d_18", (("search_space", 2),), 4, 0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Profile:
+    (tmp_path / "tiny.toml").write_text(TOML)
+    return profiles.load(str(tmp_path / "tiny.toml"))
+
+
+def test_a_record_holds_what_the_report_needs(tiny: Profile, tmp_path: Path) -> None:
+    record = run(DYNAMIC, tiny, tmp_path, None)
+    assert record is not None and record.status == "done"
+    path = tmp_path / "records" / f"{record.identity.id}.json"
+    assert read_record(path) == record
+    samples = read_samples(path, record)
+    assert len(samples) == 48 and samples["video_1"].notna().sum() == 24
+    assert record.cost is not None and record.cost.average == pytest.approx(samples["cost"].mean())
+    assert record.executed["executed"] == record.executed["accounted"]
+    points = [name for name in samples.columns if name.startswith("decision.")]
+    assert len(points) == len(Run(DYNAMIC, tiny, tmp_path, None).method.decisions())
+    assert {"attribute.motion", "group", "target", "clip_1"} <= set(samples.columns)
+
+
+def test_what_is_recorded_is_not_run_again(tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(STATIC, tiny, tmp_path, None)
+    monkeypatch.setattr(experiment, "train", None)  # would raise if it were called
+    assert run(STATIC, tiny, tmp_path, None) == first
+
+
+def test_a_held_run_is_left_to_its_holder(tiny: Profile, tmp_path: Path) -> None:
+    with Run(STATIC, tiny, tmp_path, None).lock() as held:
+        assert held
+        assert run(STATIC, tiny, tmp_path, None) is None
+        with pytest.raises(ExperimentError, match="another process"):
+            single(
+                "r2plus1d_18", profile=tiny, frames=4, seed=0, options={}, results=tmp_path, data_root=None, until="train"
+            )
+    with Run(STATIC, tiny, tmp_path, None).lock() as held:
+        assert held
+
+
+def test_training_alone_reads_no_test_video(tiny: Profile, tmp_path: Path) -> None:
+    scores = single(
+        "r2plus1d_18", profile=tiny, frames=4, seed=0, options={}, results=tmp_path, data_root=None, until="train"
+    )
+    assert isinstance(scores, dict) and 0 <= scores["clip-1"] <= 1
+    assert list(Store(tmp_path / "records")) == []
+
+
+def test_a_failure_is_a_record_with_its_reason(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise TrainingError("stage train, step 3: not finite")
+
+    monkeypatch.setattr(experiment, "train", broken)
+    record = run(STATIC, tiny, tmp_path, None)
+    assert record is not None and (record.status, record.reason) == ("failed", "stage train, step 3: not finite")
+
+
+def test_identity_hangs_on_what_changes_results(tiny: Profile, tmp_path: Path) -> None:
+    def key(profile: Profile, one: Experiment = STATIC) -> str:
+        return Run(one, profile, tmp_path, None).identity.id
+
+    base = key(tiny)
+    assert key(tiny.model_copy(update={"description": "other words", "tables": ["table1"]})) == base
+    changed = [
+        key(tiny, Experiment("r2plus1d_18", (), 4, 1)),
+        key(tiny, DYNAMIC),
+        key(tiny.model_copy(update={"views": tiny.views.model_copy(update={"clips": 3})})),
+        key(tiny.model_copy(update={"network": {**tiny.network, "width": 8}})),
+        key(tiny.model_copy(update={"dataset_options": {**tiny.dataset_options, "seed": 1}})),
+    ]
+    assert len({base, *changed}) == 1 + len(changed)
+
+
+def test_plan_runs_shared_rows_once_and_main_rows_with_more_seeds(tiny: Profile) -> None:
+    both = tiny.model_copy(
+        update={"tables": ["table1", "table10"], "frames": [8], "seeds": [0, 1, 2], "main_rows": ["table1/8f-sp2"]}
+    )
+    planned = plan(both, None, None)
+    assert len(planned) == len(set(planned))
+    twins = [e for e in planned if e.method == "vared/r2plus1d_18" and dict(e.options) == {"search_space": 2}]
+    assert sorted(e.seed for e in twins) == [0, 1, 2]
+    assert [e.seed for e in planned if e.method == "r2plus1d_18"] == [0]
+    with pytest.raises(ExperimentError, match="table4: profile tiny measures table10"):
+        plan(tiny, ["table4"], None)
+    with pytest.raises(ExperimentError, match="none of its rows fits method nothing"):
+        plan(tiny, None, ["nothing"])
+
+
+def test_reproduce_ends_with_a_report_and_runs_nothing_twice(
+    tiny: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = tiny.model_copy(update={"frames": [8], "recipe": tiny.recipe})
+    results = tmp_path / "runs"
+    assert reproduce.reproduce(profile, results, None, None, ["r2plus1d_18"], 1) == 0
+    pages = list((results / "report").iterdir())
+    assert any(page.suffix == ".html" for page in pages)
+    stamps = {path: path.stat().st_mtime_ns for path, _ in Store(results / "records")}
+    assert len(stamps) == 1
+    assert reproduce.reproduce(profile, results, None, None, ["r2plus1d_18"], 1) == 0
+    assert {path: path.stat().st_mtime_ns for path, _ in Store(results / "records")} == stamps
+
+
+def test_broken_records_and_profiles_are_one_line(tiny: Profile, tmp_path: Path) -> None:
+    record = run(STATIC, tiny, tmp_path, None)
+    assert record is not None
+    path = tmp_path / "records" / f"{record.identity.id}.json"
+    parquet = path.with_suffix(".parquet")
+    parquet.write_bytes(parquet.read_bytes()[:-1])
+    with pytest.raises(RecordError, match="checksum differs"):
+        read_samples(path, record)
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": "x"'))
+    with pytest.raises(RecordError, match=r"identity\.seed"):
+        read_record(path)
+    (tmp_path / "typo.toml").write_text(TOML.replace("epochs = 3", "epoch = 3"))
+    with pytest.raises(ProfileError, match=r"typo\.toml: recipe\.epoch"):
+        profiles.load(str(tmp_path / "typo.toml"))
+    with pytest.raises(ProfileError, match="no profile 'quik'"):
+        profiles.load("quik")
