@@ -42,7 +42,7 @@ def score(
     sampling: Sampling,
     views: Views,
     *,
-    batch: int = 64,
+    batch: int = 256,
     policy: Policy | None = None,
     executed_samples: int = 64,
 ) -> Scored:

@@ -55,7 +55,7 @@ class Experiment:
 
 
 def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> list[Experiment]:
-    """What the chosen tables (default: the profile's) need, each experiment once, seeds side by side.
+    """What the chosen tables (default: the profile's) need, each experiment once, the short clips first.
 
     Raises:
         ExperimentError: a table that the profile does not measure, or nothing to run.
@@ -75,7 +75,7 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
                 found[Experiment(run.method, options, run.frames, seed)] = None
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
-    return sorted(found, key=lambda experiment: (experiment.seed, experiment.frames))
+    return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
 
 
 def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset:
