@@ -10,6 +10,7 @@ import fcntl
 import json
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -124,7 +125,15 @@ def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method:
 class Run:
     """One experiment in one results folder."""
 
-    def __init__(self, experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        profile: Profile,
+        results: Path,
+        data_root: Path | None,
+        announce: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        self.announce = announce
         self.experiment, self.profile = experiment, profile
         self.dataset = dataset_of(profile, experiment.frames, data_root)
         self.method = build_method(experiment, profile, len(self.dataset.test.classes))
@@ -146,7 +155,7 @@ class Run:
 
     def train(self) -> dict[str, float]:
         """Trains to the end, from the last checkpoint if there is one; gives the scores on the validation split."""
-        scores = self.folder / "validation.json"
+        scores, share = self.folder / "validation.json", self.folder / "progress"
         started = time.monotonic()
         train(
             self.method,
@@ -155,8 +164,9 @@ class Run:
             self.profile.recipe,
             self.experiment.seed,
             self.folder,
-            progress=_throttled(lambda share: write_atomically(self.folder / "progress", str(share).encode())),
+            progress=self._progress(share),
         )
+        share.unlink(missing_ok=True)
         if not scores.exists():
             views = self.profile.views.model_copy(update={"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1})
             scored = score(self.method, self.dataset.validation, self.sampling, views)
@@ -165,6 +175,18 @@ class Run:
             write_atomically(scores, json.dumps(values).encode())
         values = json.loads(scores.read_text())
         return {str(key): float(value) for key, value in values.items()}
+
+    def _progress(self, file: Path, every: float = 2.0) -> Callable[[float], None]:
+        """Keeps the share done in a file that other processes can read, and announces it."""
+        last = [0.0]
+
+        def call(share: float) -> None:
+            if time.monotonic() - last[0] > every:
+                last[0] = time.monotonic()
+                write_atomically(file, str(share).encode())
+                self.announce(share)
+
+        return call
 
     def measure(self) -> Record:
         """Trains if needed, reads the test set once, and stores the record."""
@@ -212,17 +234,6 @@ class Run:
         }
 
 
-def _throttled(report: Callable[[float], None], every: float = 2.0) -> Callable[[float], None]:
-    last = [0.0]
-
-    def call(share: float) -> None:
-        if time.monotonic() - last[0] > every:
-            last[0] = time.monotonic()
-            report(share)
-
-    return call
-
-
 def environment() -> dict[str, Any]:
     """Machine, versions and the checkout's commit."""
     cuda = torch.cuda.is_available()
@@ -256,9 +267,18 @@ def _commit() -> str:
         return "unknown"
 
 
-def run(experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> Record | None:
-    """The record of an experiment, run if it is not stored yet; None while another process is at it."""
-    one = Run(experiment, profile, results, data_root)
+def run(
+    experiment: Experiment,
+    profile: Profile,
+    results: Path,
+    data_root: Path | None,
+    announce: Callable[[float], None] = lambda share: None,
+) -> Record | None:
+    """The record of an experiment, run if it is not stored yet; None while another process is at it.
+
+    announce: called every few seconds of training with the share done.
+    """
+    one = Run(experiment, profile, results, data_root, announce)
     if one.store.has(one.identity):
         return one.store.read(one.identity)
     with one.lock() as held:
@@ -284,13 +304,29 @@ def single(
         ExperimentError: another process is at the same experiment.
     """
     experiment = Experiment(name, tuple(sorted(options.items())), frames, seed)
+    announce = _printed(experiment.label)
     if until == "evaluate":
-        record = run(experiment, profile, results, data_root)
+        record = run(experiment, profile, results, data_root, announce)
         if record is not None:
             return record
     else:
-        one = Run(experiment, profile, results, data_root)
+        one = Run(experiment, profile, results, data_root, announce)
         with one.lock() as held:
             if held:
                 return one.train()
     raise ExperimentError(f"{experiment.label}: another process is running it in {results}")
+
+
+def _printed(label: str) -> Callable[[float], None]:
+    """Prints the share done and the time left, at every tenth."""
+    started, told, first = time.monotonic(), [0.0], list[float]()
+
+    def call(share: float) -> None:
+        if not first:
+            first.append(share)  # a resumed training does not start at zero
+        if share - told[0] >= 0.1 and share > first[0]:
+            told[0] = share
+            left = (time.monotonic() - started) * (1 - share) / (share - first[0])
+            print(f"{label}: {share:.0%} trained, about {left / 60:.1f} min left", file=sys.stderr, flush=True)
+
+    return call

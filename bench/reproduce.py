@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress as Bar
 
 from bench.experiment import Experiment, plan, run
 from bench.profiles import Profile
@@ -89,7 +92,7 @@ def reproduce(
             for experiment in progress.experiments
         }
         try:
-            _follow(futures, progress)
+            _follow(futures, progress, results)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -101,21 +104,24 @@ def reproduce(
     return 1 if "failed" in progress.finished.values() else 0
 
 
-def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress) -> None:
-    """Prints a line as each experiment ends."""
-    from concurrent.futures import as_completed
+def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:
+    """Prints a line as each experiment ends; in a terminal, a bar that moves in between."""
+    pending = set(futures)
+    console = Console(stderr=True)
+    with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("running", total=len(futures))
+        while pending:
+            done, pending = wait(pending, timeout=2, return_when=FIRST_COMPLETED)
+            for future in done:
+                record, seconds = future.result()
+                progress.finish(futures[future], record, seconds)
+            bar.update(task, completed=len(futures) - len(pending) + sum(_under_way(results)))
 
-    for future in as_completed(futures):
-        record, seconds = future.result()
-        progress.finish(futures[future], record, seconds)
 
-
-def running(results: Path) -> dict[str, float]:
-    """Share done of each run under way, from its progress file."""
-    found = {}
+def _under_way(results: Path) -> list[float]:
+    """Share done of each training under way."""
+    found = []
     for path in (results / "runs").glob("*/progress"):
-        try:
-            found[path.parent.name] = float(json.loads(path.read_text()))
-        except (OSError, ValueError):
-            continue
+        with suppress(OSError, ValueError):  # a process may be just writing or removing it
+            found.append(float(path.read_text()))
     return found

@@ -47,6 +47,12 @@ def tiny(tmp_path: Path) -> Profile:
     return profiles.load(str(tmp_path / "tiny.toml"))
 
 
+def trained(profile: Profile, results: Path) -> object:
+    return single(
+        "r2plus1d_18", profile=profile, frames=4, seed=0, options={}, results=results, data_root=None, until="train"
+    )
+
+
 def test_a_record_holds_what_the_report_needs(tiny: Profile, tmp_path: Path) -> None:
     record = run(DYNAMIC, tiny, tmp_path, None)
     assert record is not None and record.status == "done"
@@ -73,23 +79,26 @@ def test_a_held_run_is_left_to_its_holder(tiny: Profile, tmp_path: Path) -> None
         assert run(STATIC, tiny, tmp_path, None) is None
         with pytest.raises(ExperimentError, match="another process"):
             single(
-                "r2plus1d_18", profile=tiny, frames=4, seed=0, options={}, results=tmp_path, data_root=None, until="train"
+                "r2plus1d_18",
+                profile=tiny,
+                frames=4,
+                seed=0,
+                options={},
+                results=tmp_path,
+                data_root=None,
+                until="train",
             )
     with Run(STATIC, tiny, tmp_path, None).lock() as held:
         assert held
 
 
 def test_training_alone_reads_no_test_video(tiny: Profile, tmp_path: Path) -> None:
-    scores = single(
-        "r2plus1d_18", profile=tiny, frames=4, seed=0, options={}, results=tmp_path, data_root=None, until="train"
-    )
+    scores = trained(tiny, tmp_path)
     assert isinstance(scores, dict) and 0 <= scores["clip-1"] <= 1
     assert list(Store(tmp_path / "records")) == []
 
 
-def test_a_failure_is_a_record_with_its_reason(
-    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_a_record_with_its_reason(tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise TrainingError("stage train, step 3: not finite")
 

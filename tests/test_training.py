@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from toys import ToySplit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toys import ToySplit
 
 from bench.data.sampling import Sampling
 from bench.method import Method, Recipe

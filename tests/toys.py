@@ -25,5 +25,3 @@ class ToySplit:
     def video(self, index: int) -> Tensor:
         noise = np.random.default_rng(index).integers(0, 60, (12, 10, 12, 1))
         return torch.from_numpy((noise + 60 * int(self.targets[index])).astype(np.uint8))
-
-

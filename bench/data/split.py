@@ -48,7 +48,8 @@ class Dataset:
     """Train, validation and test splits whose sources are disjoint.
 
     name: as on the command line. revision: raised by hand when the videos change.
-    fingerprint: changes whenever any video, label or split changes. notes: shown with every result (coverage, broken files).
+    fingerprint: changes whenever any video, label or split changes.
+    notes: shown with every result (coverage, broken files).
     """
 
     name: str

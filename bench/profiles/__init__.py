@@ -24,7 +24,7 @@ class ProfileError(Exception):
 class Views(Strict):
     """How test clips are cut.
 
-    clip_videos, video_videos: how many test videos (the first of a fixed shuffle) clip-1 and video-1 are scored on; 0: all.
+    clip_videos, video_videos: test videos (the first of a fixed shuffle) that clip-1 and video-1 are scored on; 0: all.
     clips, crops: views a video for video-1 and video-5.
     """
 

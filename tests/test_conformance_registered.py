@@ -1,0 +1,38 @@
+"""Everything registered keeps the promises of `bench.conformance`, and the shipped costs are what our counter gives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from bench import registry
+from bench.conformance import check
+from bench.cost import count_meta
+from bench.tables.paths import published
+
+NAMES = [*registry.networks(), *(f"{m}/{n}" for m in registry.methods() if m != "static" for n in registry.networks())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_registered_methods_conform(name: str) -> None:
+    torch.manual_seed(0)
+    method = registry.build(name, frames=4, size=32, classes=5, network_options={"width": 4})
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):  # gates that differ between samples, some of them closed
+            module.weight.data.fill_(8.0)
+            module.running_var.fill_(0.05)
+    sample = torch.randn(method.spec.shape(4), generator=torch.Generator().manual_seed(1))
+    assert check(method, sample) == []
+
+
+def test_shipped_static_costs_are_ours() -> None:
+    shipped = json.loads((published().parent / "reference" / "static_costs.json").read_text())
+    for name, cost in shipped.items():
+        network, _, given = name.partition("@")
+        frames, size = map(int, given.split("x"))
+        with torch.device("meta"):
+            module = registry.network(network)(frames, size, 200)
+        assert count_meta(module, (1, 3, frames, size, size)).macs == cost["macs"], name
+        assert sum(p.numel() for p in module.parameters()) == cost["params"], name
