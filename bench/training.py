@@ -27,6 +27,7 @@ class GradientStage(Stage):
     """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and a cosine to zero.
 
     groups: parameter groups, each with an optional "scale" of the learning rate. loss: batch to (loss, what to log).
+    span: the part of the schedule that this stage goes through, (0, 1) for a schedule of its own.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class GradientStage(Stage):
         recipe: Recipe,
         epochs: int,
         lr: float | None = None,
+        span: tuple[float, float] = (0.0, 1.0),
     ) -> None:
+        self.span = span
         self.name, self.method, self.loss, self.recipe, self.epochs = name, method, loss, recipe, epochs
         self.lr = recipe.lr if lr is None else lr
         self.groups = [{**group, "params": list(group["params"])} for group in groups]
@@ -57,7 +60,8 @@ class GradientStage(Stage):
     def step(self, batch: Batch) -> dict[str, float]:
         """One update."""
         self.method.train()
-        rate = self.lr * schedule(self.done, self.steps, self.recipe.warmup)
+        first, last = self.span
+        rate = self.lr * schedule(first + (last - first) * self.done / self.steps, self.recipe.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
@@ -81,12 +85,11 @@ class GradientStage(Stage):
         self.done = state["done"]
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate factor at `step` of `steps`: linear over the share `warmup`, then half a cosine to zero."""
-    ramp = max(1, round(warmup * steps))
-    if step < ramp:
-        return (step + 1) / ramp
-    return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+def schedule(share: float, warmup: float) -> float:
+    """Learning-rate factor after `share` of the steps: linear from a hundredth, over `warmup`, then half a cosine."""
+    if share < warmup:
+        return max(0.01, share / warmup)
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
 class Checkpoint:

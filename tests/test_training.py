@@ -90,6 +90,6 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
 
 
 def test_schedule_warms_up_and_ends_near_zero() -> None:
-    rates = [schedule(step, 100, 0.1) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 == rates[9]
-    assert rates[-1] < 0.01 and rates[10:] == sorted(rates[10:], reverse=True)
+    rates = [schedule(step / 100, 0.1) for step in range(101)]
+    assert rates[0] == 0.01 and rates[5] == pytest.approx(0.5) and max(rates) == 1.0 == rates[10]
+    assert rates[-1] == pytest.approx(0) and rates[10:] == sorted(rates[10:], reverse=True)

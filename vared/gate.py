@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -30,21 +31,21 @@ class Gate(nn.Module):
 
     Input (B, C, H, W) or (B, C, T, H, W), of `channels` and `frames` (1 for images). G pools over space, keeping time
     ("space", C·T values), or gives the mean and the mean absolute change between frames ("motion", 2C values).
-    Returns z and V, both (B, options). β starts at 1 and ω₂ small, so that every option starts open: max(·, 0) has no
-    gradient by which a gate that starts closed could open.
+    Returns z and V, both (B, options). β starts at `start`, above zero, and ω₂ small, so that every option starts open:
+    max(·, 0) has no gradient by which an option that starts closed could open.
     """
 
     def __init__(
-        self, channels: int, frames: int, options: int, *, hidden: int, pool: Pool, leak: float, scale: float = 0.05
+        self, channels: int, frames: int, start: Sequence[float], *, hidden: int, pool: Pool, leak: float
     ) -> None:
         super().__init__()
         self.pool, self.leak = pool, leak
         inputs = channels * (frames if pool == "space" else min(frames, 2))
         self.fc1 = nn.Linear(inputs, hidden)
         self.norm = nn.BatchNorm1d(hidden)
-        self.fc2 = nn.Linear(hidden, options)
-        nn.init.normal_(self.fc2.weight, 0, scale)
-        nn.init.ones_(self.fc2.bias)
+        self.fc2 = nn.Linear(hidden, len(start))
+        nn.init.normal_(self.fc2.weight, 0, 0.05)
+        self.fc2.bias.data = torch.tensor(start)
 
     @property
     def macs(self) -> int:

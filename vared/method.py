@@ -37,7 +37,8 @@ class VaRed(Method):
     """A classifier whose convolutions decide how many channels and frames they compute (VA-RED², ICLR 2021).
 
     network: changed in place. efficiency: λ_e. finetune: share of all epochs trained with the efficiency loss, after
-    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's. gate_scales: learning rate of
+    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's; None: no second
+    schedule, the first one goes on. gate_scales: learning rate of
     the gates, relative, in the two stages. Further options are those of `vared.reduce.reduce`.
     """
 
@@ -51,7 +52,7 @@ class VaRed(Method):
         choose: Callable[[nn.Module], bool] = spatial,
         efficiency: float = 1.0,
         finetune: float = 0.4,
-        finetune_lr: float = 0.5,
+        finetune_lr: float | None = 0.5,
         gate_scales: tuple[float, float] = (0.1, 2.0),
         **options: Any,
     ) -> None:
@@ -93,12 +94,24 @@ class VaRed(Method):
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """Training with open gates, then fine-tuning with the efficiency loss."""
         second = max(1, round(recipe.epochs * self.finetune))
+        first = recipe.epochs - second
+        turn = 1.0 if self.finetune_lr else first / recipe.epochs
+        lr, rest = (recipe.lr * self.finetune_lr, (0.0, 1.0)) if self.finetune_lr else (recipe.lr, (turn, 1.0))
         return [
-            self._stage("train", recipe, recipe.epochs - second, recipe.lr, self.gate_scales[0], 0.0),
-            self._stage("finetune", recipe, second, recipe.lr * self.finetune_lr, self.gate_scales[1], self.efficiency),
+            self._stage("train", recipe, first, recipe.lr, (0.0, turn), self.gate_scales[0], 0.0),
+            self._stage("finetune", recipe, second, lr, rest, self.gate_scales[1], self.efficiency),
         ]
 
-    def _stage(self, name: str, recipe: Recipe, epochs: int, lr: float, scale: float, efficiency: float) -> Stage:
+    def _stage(
+        self,
+        name: str,
+        recipe: Recipe,
+        epochs: int,
+        lr: float,
+        span: tuple[float, float],
+        scale: float,
+        efficiency: float,
+    ) -> Stage:
         gates = [p for unit in self.units for p in unit.gate.parameters()]
         known = {id(p) for p in gates}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
@@ -106,9 +119,8 @@ class VaRed(Method):
         def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
             return self._loss(batch, efficiency)
 
-        return GradientStage(
-            name, self, [{"params": others}, {"params": gates, "scale": scale}], loss, recipe, epochs, lr
-        )
+        groups = [{"params": others}, {"params": gates, "scale": scale}]
+        return GradientStage(name, self, groups, loss, recipe, epochs, lr, span)
 
     def _loss(self, batch: Batch, efficiency: float) -> tuple[Tensor, dict[str, float]]:
         self.session.start(Learned(), dense=True)
@@ -154,7 +166,8 @@ def vared(
     leak: float = 0.0,
     efficiency: float = 1.0,
     finetune: float = 0.4,
-    finetune_lr: float = 0.5,
+    finetune_lr: float | None = 0.5,
+    start: Sequence[float] = (1.0, 1.0),
     gate_scales: Sequence[float] = (0.1, 2.0),
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
@@ -173,4 +186,5 @@ def vared(
         hidden=hidden,
         pool=pool,
         leak=leak,
+        start=(start[0], start[1]),
     )

@@ -149,12 +149,14 @@ def reduce(
     hidden: int = 16,
     pool: Pool = "space",
     leak: float = 0.0,
+    start: tuple[float, float] = (1.0, 1.0),
     session: Session | None = None,
 ) -> list[DynamicUnit]:
     """Replaces, in place, the chosen convolutions of `network` by dynamic units; gives them in order of execution.
 
     shape: of one batch of input, whose frames and size the units then expect. search_space: options a dimension
-    (r, 1/R in 1, 1/2, 1/4, ...). Convolutions that run twice in a pass, or that have nothing to save, stay as they are.
+    (r, 1/R in 1, 1/2, 1/4, ...). start: β at which the gates of the dearest option and of the others begin.
+    Convolutions that run twice in a pass, or that have nothing to save, stay as they are.
 
     Raises:
         ValueError: no convolution could be made dynamic.
@@ -167,11 +169,12 @@ def reduce(
             continue
         geometry = _geometry(conv, chain.outputs)
         counts, strides = _options(conv, geometry, search_space, dimensions, kind)
-        outputs = sum(len(options) for options in (counts, strides) if len(options) > 1)
-        if not outputs:
+        first, others = start
+        beta = [first if not i else others for o in (counts, strides) if len(o) > 1 for i in range(len(o))]
+        if not beta:
             continue
         frames = chain.inputs[2] if len(chain.inputs) == 5 else 1
-        gate = Gate(chain.inputs[1], frames, outputs, hidden=hidden, pool=pool, leak=leak)
+        gate = Gate(chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak)
         norm = network.get_submodule(chain.norm) if chain.norm else None
         act = network.get_submodule(chain.act) if chain.act else None
         unit = DynamicUnit(chain.conv, (conv, norm, act), geometry, counts, strides, gate, kind, session)

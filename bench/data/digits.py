@@ -1,6 +1,6 @@
 """The default dataset: real handwritten digits that move over a textured background, made on the fly.
 
-A label is a digit and the kind of its motion, so that it needs appearance and the order of frames. The digits are
+A label is a digit and the direction it moves in, so that it needs appearance and the order of frames. The digits are
 scikit-learn's bundled UCI optical digits (8x8). What else differs between videos (speed, stops, drift of the
 background, distractors, object share, noise) is drawn independently of the label and of each other, so that motion,
 difficulty and object share can be told apart, and stands in `Split.attributes`.
@@ -30,18 +30,16 @@ from bench.data.split import DataError, Dataset
 
 REVISION = 1
 DIGITS = (0, 1, 4)  # few and visually distinct: at 8x8 the other digits are easily confused
-STRAIGHT = ("left", "right", "up", "down")
-KINDS = (*STRAIGHT, "horizontal", "vertical", "clockwise", "counter-clockwise")
-CLASSES = tuple(f"{digit} {kind}" for digit in DIGITS for kind in KINDS)
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x, y down
+CLASSES = tuple(f"{digit} {direction}" for digit in DIGITS for direction in DIRECTIONS)
 SHARES = {"train": 0.45, "validation": 0.10, "test": 0.45}  # of the source digits
 
 CLIPS = 3  # length of a video, in clips
 SPEED = (0.8, 2.0)  # pixels per frame at 8 frames of 32 pixels, drawn log-uniformly
-DRIFT = 0.5  # fastest background, in the same unit
+DRIFT = 0.8  # fastest background, in the same unit
 MOVING = (0.55, 1.0)  # share of the steps in which the object moves
-LOOP = 0.8  # length of a turn there and back or round: less than what the stops leave of a clip, twice over
 OBJECT = (0.04, 0.10)  # share of the frame that the digit's ink fills
-NOISE = (0.04, 0.14)  # standard deviation of the noise; 1 is white
+NOISE = (0.05, 0.25)  # standard deviation of the noise; 1 is white
 BACKGROUND, TEXTURE = 0.35, 0.12  # mean and deviation of the background
 INK, FRAGMENT = 0.85, 0.65  # brightness of the digit and of distractors
 REACH = 8 / 32  # the object's centre stays within this share of the size from the frame's centre
@@ -87,27 +85,6 @@ def travelled(moving: int, phase: int, frames: int, length: int) -> NDArray[np.i
     """
     go = (np.arange(length - 1) + phase) % (frames - 1) < moving
     return np.concatenate([[0], np.cumsum(go)])
-
-
-def trajectory(kind: str, turns: Real) -> Real:
-    """Place (2, T) as x, y (down) after `turns` turns of a motion of speed one: all kinds are as fast at all times.
-
-    left, right, up, down go straight on; horizontal and vertical go to and fro, clockwise and counter-clockwise round,
-    once a turn.
-    """
-    to_and_fro, none = np.abs(turns % 1 - 0.5) - 0.25, np.zeros_like(turns)
-    x, y = np.cos(2 * np.pi * turns) / (2 * np.pi), np.sin(2 * np.pi * turns) / (2 * np.pi)
-    places = {
-        "left": (-turns, none),
-        "right": (turns, none),
-        "up": (none, -turns),
-        "down": (none, turns),
-        "horizontal": (to_and_fro, none),
-        "vertical": (none, to_and_fro),
-        "clockwise": (x, y),
-        "counter-clockwise": (x, -y),
-    }
-    return np.array(places[kind])
 
 
 @dataclass(frozen=True)
@@ -171,26 +148,25 @@ class DigitsSplit:
 
     def _assign(self, videos: int) -> None:
         """Gives video i its digit, source and direction; labels, sources and their pairs are as even as can be."""
-        sources, kinds = len(self._source.ids[DIGITS[0]]), len(KINDS)
+        sources, kinds = len(self._source.ids[DIGITS[0]]), len(DIRECTIONS)
         index = np.arange(videos)
         turn = index // len(DIGITS)
         self._digit = index % len(DIGITS)
         self._row = turn % sources
         # Without the shift a source would always meet the same directions where the two counts share a factor.
-        self._kind = (turn + turn // np.lcm(sources, kinds)) % kinds
-        self.targets = (self._digit * kinds + self._kind).astype(np.int64)
+        self._direction = (turn + turn // np.lcm(sources, kinds)) % kinds
+        self.targets = (self._digit * kinds + self._direction).astype(np.int64)
         ids = [self._source.ids[DIGITS[d]][r] for d, r in zip(self._digit, self._row, strict=True)]
         self.groups = np.array([f"digit-{i:04d}" for i in ids])
 
     def _draw(self, videos: int) -> None:
         """Draws the parameters of all videos; row i is the same however many follow."""
-        uniform = _generator(self.seed, self.name).random((videos, 11 + 6 * DISTRACTORS))
+        uniform = _generator(self.seed, self.name).random((videos, 10 + 6 * DISTRACTORS))
         (speed, moving, self._phase, self._x, self._y, drift, self._drift_angle, share, noise, count) = uniform.T[:10]
-        self._turn = uniform[:, 10]
         others = self._source.others
         # Distractors are 4x4 parts of digits of other classes: (digits, 25 places, 4, 4).
         self._windows: Array = sliding_window_view(others, (4, 4), (1, 2)).reshape(len(others), 25, 4, 4)
-        glyph, corner, *fragments = np.moveaxis(uniform[:, 11:].reshape(videos, DISTRACTORS, 6), -1, 0)
+        glyph, corner, *fragments = np.moveaxis(uniform[:, 10:].reshape(videos, DISTRACTORS, 6), -1, 0)
         self._glyphs, self._corners = (glyph * len(others)).astype(int), (corner * 25).astype(int)
         self._fragments = np.stack(fragments, -1)  # speed, angle, x, y
         steps = self.frames - 1
@@ -224,17 +200,13 @@ class DigitsSplit:
 
     def path(self, index: int) -> Real:
         """Centre of the digit in every frame, x and y in pixels from the frame's centre, (2, T)."""
-        speed, reach = self._columns["speed"][index], REACH * self.size
+        reach = REACH * self.size
         phase = int(self._phase[index] * (self.frames - 1))
-        loop = LOOP * (self.frames - 1)
-        turns = travelled(self._moving[index], phase, self.frames, self.length) / loop
-        kind = KINDS[self._kind[index]]
-        # Anywhere, so that (but for a loop that just reaches over the edge) no single frame tells the kind.
+        way = self._columns["speed"][index] * travelled(self._moving[index], phase, self.frames, self.length)
+        direction = list(DIRECTIONS.values())[self._direction[index]]
+        # Anywhere in a box that it leaves on one side to come back on the other: no single frame tells the direction.
         start = (np.array([[self._x[index]], [self._y[index]]]) * 2 - 1) * reach
-        centre: Real = start + speed * loop * trajectory(kind, turns + self._turn[index])
-        if kind in STRAIGHT:
-            centre = _wrap(centre, reach)
-        return centre
+        return _wrap(start + np.outer(direction, way), reach)
 
     def digit(self, index: int) -> Array:
         """Coverage of each pixel by the labelled digit, 0..1, (T, H, W)."""

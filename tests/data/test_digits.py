@@ -13,10 +13,9 @@ from scipy.stats import kstest, spearmanr
 
 from bench.data import DataError, Dataset
 from bench.data import digits as module
-from bench.data.digits import CLASSES, KINDS, STRAIGHT, DigitsSplit, digits, trajectory, travelled
+from bench.data.digits import CLASSES, DIRECTIONS, DigitsSplit, digits, travelled
 
 SMALL = {"train_videos": 60, "validation_videos": 30, "test_videos": 50}
-UNIT = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 @pytest.fixture
@@ -45,32 +44,29 @@ def centroids(cover: np.ndarray) -> np.ndarray:
     return np.stack([(cover.sum(1) * x).sum(1) / mass, (cover.sum(2) * y).sum(1) / mass], 1)
 
 
-def kind(split: DigitsSplit, index: int) -> str:
+def direction(split: DigitsSplit, index: int) -> str:
     """The second word of the label."""
     return split.classes[split.targets[index]].split()[1]
 
 
-def straight_steps(split: DigitsSplit, index: int) -> np.ndarray:
-    """Displacements (T - 1, 2) of a plain straight video's digit; those of jumps are NaN."""
+def steps_of(split: DigitsSplit, index: int) -> np.ndarray:
+    """Displacements (T - 1, 2) of a plain video's digit; those of jumps are NaN."""
     steps = np.diff(centroids(coverage(split, index)), axis=0)
     steps[np.abs(steps).max(1) > module.REACH * split.size] = np.nan
     return steps
 
 
-def test_straight_motion_in_the_pixels_is_the_stored_one(plain: DigitsSplit) -> None:
-    indices = [i for i in range(len(plain)) if kind(plain, i) in STRAIGHT]
-    assert len(indices) == 60
-    for index in indices:
-        stored, steps = plain.attributes.iloc[index], straight_steps(plain, index)
+def test_motion_in_the_pixels_is_the_stored_one(plain: DigitsSplit) -> None:
+    for index in range(len(plain)):
+        stored, steps = plain.attributes.iloc[index], steps_of(plain, index)
         moved = np.abs(steps).max(1) > 0.3
-        expected = np.array(UNIT[kind(plain, index)]) * stored.speed
+        expected = np.array(DIRECTIONS[direction(plain, index)]) * stored.speed
         np.testing.assert_allclose(steps[moved], np.broadcast_to(expected, steps[moved].shape), atol=0.1)
         np.testing.assert_allclose(steps[~moved & ~np.isnan(steps[:, 0])], 0, atol=0.02)
 
 
 def test_every_clip_moves_as_often_as_stored(plain: DigitsSplit) -> None:
-    # A step to and fro that holds the turning point in its middle ends where it began.
-    for index in (i for i in range(len(plain)) if kind(plain, i) not in ("horizontal", "vertical")):
+    for index in range(len(plain)):
         moved = np.abs(np.diff(coverage(plain, index), axis=0)).max((1, 2)) > 0.02
         clips = np.lib.stride_tricks.sliding_window_view(moved, plain.frames - 1)
         assert (clips.mean(1) == plain.attributes.moving_share[index]).all()
@@ -83,37 +79,12 @@ def test_object_share_is_the_covered_share(plain: DigitsSplit) -> None:
 
 
 def test_motion_is_the_mean_flow_of_the_pixels(plain: DigitsSplit) -> None:
-    for index in (i for i in range(len(plain)) if kind(plain, i) in STRAIGHT):
+    for index in range(len(plain)):
         # Over whole periods of stop and go; a jump stands for the step that it hides.
-        speed = np.linalg.norm(straight_steps(plain, index), axis=1)[:21]
+        speed = np.linalg.norm(steps_of(plain, index), axis=1)[:21]
         speed[np.isnan(speed)] = plain.attributes.speed[index]
         flow = coverage(plain, index).mean() * speed.mean()
         assert flow == pytest.approx(plain.attributes.motion[index], rel=0.05)
-
-
-@pytest.mark.parametrize(("name", "sign"), [("clockwise", 1), ("counter-clockwise", -1)])
-def test_round_motion_turns_the_right_way_in_every_clip(plain: DigitsSplit, name: str, sign: int) -> None:
-    indices = [i for i in range(len(plain)) if kind(plain, i) == name]
-    assert indices
-    for index in indices:
-        steps = np.diff(centroids(coverage(plain, index)), axis=0)
-        for start in range(len(steps) - 6):
-            path = steps[start : start + 7]
-            path = path[np.abs(path).max(1) > 0.1]
-            turn = path[:-1, 0] * path[1:, 1] - path[:-1, 1] * path[1:, 0]  # y down: positive is clockwise
-            assert (sign * turn > 0).all() and len(turn) >= 3
-
-
-@pytest.mark.parametrize(("name", "axis"), [("horizontal", 0), ("vertical", 1)])
-def test_to_and_fro_turns_round_in_every_clip(plain: DigitsSplit, name: str, axis: int) -> None:
-    indices = [i for i in range(len(plain)) if kind(plain, i) == name]
-    assert indices
-    for index in indices:
-        place = centroids(coverage(plain, index))
-        np.testing.assert_allclose(np.ptp(place[:, 1 - axis]), 0, atol=0.1)
-        for start in range(len(place) - 7):
-            steps = np.diff(place[start : start + 8, axis])
-            assert steps.min() < -0.05 and steps.max() > 0.05
 
 
 def test_drift_is_the_flow_of_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,16 +122,6 @@ def test_every_clip_holds_the_same_number_of_moving_steps(frames: int, data: st.
     assert total[start + frames - 1] - total[start] == moving
 
 
-@given(st.sampled_from(KINDS), st.floats(0, 20))
-def test_all_kinds_are_equally_fast(name: str, turn: float) -> None:
-    step = 1e-5
-    turns = np.array([turn, turn + step])
-    if name in ("horizontal", "vertical") and (turn * 2) % 1 > 1 - 3 * step:
-        return  # the step holds the turning point
-    moved = np.diff(trajectory(name, turns), axis=1)
-    assert np.hypot(*moved)[0] == pytest.approx(step, rel=1e-3)
-
-
 @pytest.fixture(scope="module")
 def large() -> Dataset:
     return digits(train_videos=4000, validation_videos=100, test_videos=4000)
@@ -169,19 +130,19 @@ def large() -> Dataset:
 def test_what_varies_is_independent_of_the_label_and_of_each_other(large: Dataset) -> None:
     table = large.test.attributes.drop(columns="motion")
     table["label"] = large.test.targets
-    table["kind"] = large.test.targets % len(KINDS)
-    pairs = [pair for pair in combinations(table, 2) if pair != ("label", "kind")]
+    table["direction"] = large.test.targets % len(DIRECTIONS)
+    pairs = [pair for pair in combinations(table, 2) if pair != ("label", "direction")]
     offenders = {pair: rho for pair in pairs if abs(rho := spearmanr(table[pair[0]], table[pair[1]])[0]) > 0.065}
     assert offenders == {}  # four standard errors
     assert abs(spearmanr(large.test.attributes.motion, large.test.targets)[0]) < 0.065
 
 
-def test_no_single_frame_tells_a_straight_direction(large: Dataset) -> None:
+def test_no_single_frame_tells_the_direction(large: Dataset) -> None:
     split = large.train
     assert isinstance(split, DigitsSplit)
     reach = module.REACH * split.size
-    for number, name in enumerate(STRAIGHT):
-        rows = np.flatnonzero(split.targets % len(KINDS) == number)
+    for number, name in enumerate(DIRECTIONS):
+        rows = np.flatnonzero(split.targets % len(DIRECTIONS) == number)
         places = np.stack([split.path(i)[:, 12] for i in rows])
         for axis in (0, 1):
             assert kstest(places[:, axis], "uniform", (-reach, 2 * reach)).pvalue > 1e-3, (name, axis)
@@ -194,7 +155,7 @@ def test_labels_and_sources_are_balanced(large: Dataset) -> None:
         counts = Counter(split.groups)
         assert max(counts.values()) - min(counts.values()) <= 1
     pairs = Counter(zip(large.test.groups, large.test.targets, strict=True))
-    assert len(pairs) == len(set(large.test.groups)) * len(KINDS)
+    assert len(pairs) == len(set(large.test.groups)) * len(DIRECTIONS)
     assert max(pairs.values()) - min(pairs.values()) <= 1
 
 

@@ -15,21 +15,21 @@ from vared.gate import Gate
 @pytest.mark.parametrize("shape", [(4, 3, 8, 5, 5), (4, 3, 5, 5), (4, 3, 1, 5, 5)])
 def test_gate_starts_open(pool: str, shape: tuple[int, ...]) -> None:
     frames = shape[2] if len(shape) == 5 else 1
-    gate = Gate(3, frames, 4, hidden=8, pool=pool, leak=0.0)  # type: ignore[arg-type]
+    gate = Gate(3, frames, [1.0] * 4, hidden=8, pool=pool, leak=0.0)  # type: ignore[arg-type]
     z, openness = gate(torch.randn(shape))
     assert openness.shape == (4, 4) and bool((openness > 0).all()) and bool((openness < 1).all())
     torch.testing.assert_close(openness, torch.tanh(z))
 
 
 def test_motion_pool_of_a_still_clip_has_no_change() -> None:
-    gate = Gate(2, 6, 3, hidden=4, pool="motion", leak=0.0)
+    gate = Gate(2, 6, [1.0] * 3, hidden=4, pool="motion", leak=0.0)
     still = torch.randn(2, 2, 1, 4, 4).expand(2, 2, 6, 4, 4)
     assert torch.equal(gate._pooled(still)[:, 2:], torch.zeros(2, 2))
 
 
 def test_leak_lets_a_closed_option_feel_the_loss() -> None:
     for leak, expected in ((0.0, 0.0), (0.5, 0.5)):
-        gate = Gate(2, 1, 1, hidden=4, pool="space", leak=leak)
+        gate = Gate(2, 1, [1.0], hidden=4, pool="space", leak=leak)
         torch.nn.init.zeros_(gate.fc2.weight)
         torch.nn.init.constant_(gate.fc2.bias, -1e-6)
         _, openness = gate(torch.randn(3, 2, 4, 4))
