@@ -52,8 +52,8 @@ class VaRed(Method):
         choose: Callable[[nn.Module], bool] = spatial,
         efficiency: float = 1.0,
         finetune: float = 0.4,
-        finetune_lr: float | None = 0.5,
-        gate_scales: tuple[float, float] = (0.1, 2.0),
+        finetune_lr: float | None = None,
+        gate_scales: tuple[float, float] = (0.1, 0.5),
         **options: Any,
     ) -> None:
         super().__init__()
@@ -166,9 +166,9 @@ def vared(
     leak: float = 0.0,
     efficiency: float = 1.0,
     finetune: float = 0.4,
-    finetune_lr: float | None = 0.5,
-    start: Sequence[float] = (1.0, 1.0),
-    gate_scales: Sequence[float] = (0.1, 2.0),
+    finetune_lr: float | None = None,
+    start: Sequence[float] = (1.0, 0.2),
+    gate_scales: Sequence[float] = (0.1, 0.5),
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
     module = registry.network(network)(frames, size, classes, **network_options)
