@@ -25,10 +25,13 @@ from vared.gate import Gate
 class Session:
     """What the units of one network share during one forward pass.
 
+    normalise: whether the weights of a point are divided by their sum, so that closing an option hands its part to the
+    others instead of shrinking the output.
     trace: gate weights (B, options) at every decision point, as followed. pre: the gates' z, for the efficiency loss.
     standing_in: samples at each point whose options were all closed, so that the cheapest stood in.
     """
 
+    normalise: bool = False
     policy: Policy = field(default_factory=Learned)
     dense: bool = False
     trace: dict[str, Tensor] = field(default_factory=dict)
@@ -46,6 +49,8 @@ class Session:
         closed = (weights <= 0).all(1)
         cheapest = F.one_hot(torch.tensor(weights.shape[1] - 1, device=z.device), weights.shape[1])
         weights = weights + closed.unsqueeze(1) * cheapest
+        if self.normalise:
+            weights = weights / weights.sum(1, keepdim=True)
         self.trace[point], self.pre[point], self.standing_in[point] = weights, z, closed
         return weights
 

@@ -37,9 +37,9 @@ class VaRed(Method):
     """A classifier whose convolutions decide how many channels and frames they compute (VA-RED², ICLR 2021).
 
     network: changed in place. efficiency: λ_e. finetune: share of all epochs trained with the efficiency loss, after
-    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's; None: no second
-    schedule, the first one goes on. gate_scales: learning rate of
-    the gates, relative, in the two stages. Further options are those of `vared.reduce.reduce`.
+    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's; None: no second schedule, the
+    first one goes on. gate_scales: learning rate of the gates, relative, in the two stages. normalise: weights of a
+    decision point are divided by their sum (see `Session`). Further options are those of `vared.reduce.reduce`.
     """
 
     revision = 1
@@ -54,11 +54,12 @@ class VaRed(Method):
         finetune: float = 0.4,
         finetune_lr: float | None = None,
         gate_scales: tuple[float, float] = (0.1, 0.5),
+        normalise: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
         static = count_meta(network, spec.shape(1)).macs
-        self.session = Session()
+        self.session = Session(normalise)
         units = reduce(network, spec.shape(1), choose=choose, session=self.session, **options)
         self.network, self.spec, self.units = network, spec, units
         self.efficiency, self.finetune, self.finetune_lr = efficiency, finetune, finetune_lr
@@ -169,6 +170,7 @@ def vared(
     finetune_lr: float | None = None,
     start: Sequence[float] = (1.0, 0.2),
     gate_scales: Sequence[float] = (0.1, 0.5),
+    normalise: bool = False,
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
     module = registry.network(network)(frames, size, classes, **network_options)
@@ -180,6 +182,7 @@ def vared(
         finetune=finetune,
         finetune_lr=finetune_lr,
         gate_scales=(gate_scales[0], gate_scales[1]),
+        normalise=normalise,
         search_space=search_space,
         dimensions=dimensions,
         kind=kind,
