@@ -98,7 +98,7 @@ def cost(
     table: Annotated[str | None, typer.Option(help="Every static row of a published table instead.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels each way; 112, and 128 with --table.")] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 400,
+    classes: Annotated[int | None, typer.Option(min=1, help="Classes of the head; 400, and 200 with --table.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of the network or the method; may be repeated."),
@@ -113,9 +113,9 @@ def cost(
     if (name is None) == (table is None):
         raise typer.BadParameter("give either NAME or --table")
     if table is not None:
-        _cost_of_table(table, size or 128, classes, agreement, as_json)
+        _cost_of_table(table, size or 128, classes or 200, agreement, as_json)
         return
-    answer = _cost_of(str(name), frames, size or 112, classes, _pairs(option), agreement)
+    answer = _cost_of(str(name), frames, size or 112, classes or 400, _pairs(option), agreement)
     if as_json:
         print(json.dumps(answer, indent=1))
     else:
@@ -303,10 +303,15 @@ def _cost_of_table(table: str, size: int, classes: int, agreement: bool, as_json
             rows.append({"row": row.id, "published_gflops": gflops, **answer})
     if as_json:
         print(json.dumps({"table": table, "rows": rows}, indent=1))
-        return
-    columns = ["row", "network", "frames", "published", "multiply-adds", "fvcore", "ptflops"]
-    cells = [[r["row"], r["name"], str(r["input"]["frames"]), f"{r['published_gflops']}", *_gflops(r)] for r in rows]
-    _print_table(f"{published.title}: GFLOPs (1e9 multiply-adds) at {size} x {size}", columns, cells)
+    else:
+        columns = ["row", "network", "frames", "published", "multiply-adds", "fvcore", "ptflops"]
+        cells = [
+            [r["row"], r["name"], str(r["input"]["frames"]), f"{r['published_gflops']}", *_gflops(r)] for r in rows
+        ]
+        _print_table(f"{published.title}: GFLOPs (1e9 multiply-adds) at {size} x {size}", columns, cells)
+    unknown = sorted({name for row in rows for name in row["uncounted"]})
+    if unknown:
+        _stop(f"the counter does not know {', '.join(unknown)}: totals are too low", 1)
 
 
 def _gflops(answer: dict[str, Any]) -> list[str]:

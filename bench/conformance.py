@@ -28,18 +28,13 @@ def check(method: Method, sample: Tensor) -> list[str]:
             return problems
         if not torch.equal(given, sample):
             problems.append("forward changes its input")
-        problems += _cost(method, sample)
+        problems += _cost(method, sample, first)
         problems += _neighbours(method, sample, first)
         problems += _replay(method, sample, first)
     epochs = sum(stage.epochs for stage in method.stages(Recipe(epochs=7)))
     if epochs != 7:
         problems.append(f"stages of a recipe of 7 epochs take {epochs}")
     return problems
-
-
-def _answer(prediction: Prediction) -> list[Tensor]:
-    found = [prediction.logits, prediction.masks, *(prediction.boxes or [])]
-    return [part for part in found if part is not None]
 
 
 def _form(prediction: Prediction, batch: int) -> list[str]:
@@ -60,14 +55,16 @@ def _form(prediction: Prediction, batch: int) -> list[str]:
     return problems
 
 
-def _cost(method: Method, sample: Tensor) -> list[str]:
-    """Accounted against executed, sample by sample."""
+def _cost(method: Method, sample: Tensor, first: Prediction) -> list[str]:
+    """Accounted against executed, sample by sample; and the same answer whether it is counted or not."""
     try:
         with Counter(method, batch=len(sample)) as counter:
             prediction = method(sample.clone())
         executed = counter.result().per_sample
     except CountError as error:
         return [str(error)]
+    if not all(_close(_rows(first, row), _rows(prediction, row)) for row in range(len(sample))):
+        return ["gives another answer or cost while it is counted"]
     pairs = list(zip(prediction.cost.tolist(), executed, strict=True))
     wrong = [f"sample {row}: accounts {a:,}, executes {e:,}" for row, (a, e) in enumerate(pairs) if a != e]
     return (

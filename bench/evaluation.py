@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.cost import Counter
+from bench.cost import Counter, CountError
 from bench.data.sampling import Sampling, test_batches
 from bench.data.split import Split
 from bench.method import Method
@@ -18,12 +18,13 @@ from bench.policy import Learned, Policy
 from bench.profiles import Views
 from bench.training import to_device
 
+BATCH = 256  # clips evaluated together: small enough for memory, large enough to group samples by their decisions
 SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair part of the set
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One row a test video (see `score`), and the share of decisions whose options were all closed."""
+    """One row a test video, and multiply-adds that ran beside those accounted: see `score`."""
 
     samples: pd.DataFrame
     executed: dict[str, int]
@@ -42,7 +43,7 @@ def score(
     sampling: Sampling,
     views: Views,
     *,
-    batch: int = 256,
+    batch: int = BATCH,
     policy: Policy | None = None,
     executed_samples: int = 64,
 ) -> Scored:
@@ -50,7 +51,10 @@ def score(
 
     samples: index, group, target, clip_1 (1 if the centre clip is right), video_1, video_5 (averaged softmax over
     views; NaN where not scored), cost (multiply-adds of the centre clip), attribute.*, decision.* .
-    executed: multiply-adds that ran, and that were accounted, on the first `executed_samples` rows.
+    executed: multiply-adds that ran, and that were accounted, on `executed_samples` rows from all over the split.
+
+    Raises:
+        CountError: an operation has no formula, or a method accounts something else than what runs.
     """
     method.eval()
     policy = policy or Learned()
@@ -64,8 +68,12 @@ def score(
     table["cost"] = cost
     attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
     decided = pd.DataFrame({f"decision.{point}": values for point, values in decisions.items()})
-    executed = _executed(method, split, sampling, rows[:executed_samples], batch, policy)
-    return Scored(pd.concat([table, attributes, decided], axis=1), executed)
+    places = np.linspace(0, len(rows) - 1, min(executed_samples, len(rows))).astype(int)
+    ran = executed(method, split, sampling, rows[places], policy)
+    told = int(cost[places].sum())
+    if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
+        raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
+    return Scored(pd.concat([table, attributes, decided], axis=1), ran)
 
 
 def _clips(
@@ -83,7 +91,13 @@ def _clips(
 
 
 def open_options(weights: Tensor) -> np.ndarray:
-    """Which options are open (weight > 0) as a bitmask: (B, options ≤ 8) to uint8 (B,); bit 0 is the dearest."""
+    """Which options are open (weight > 0) as a bitmask: (B, options ≤ 8) to uint8 (B,); bit 0 is the dearest.
+
+    Raises:
+        CountError: the decisions have another form.
+    """
+    if weights.dim() != 2 or weights.shape[1] > 8:
+        raise CountError(f"decisions of shape {tuple(weights.shape)} cannot be stored: (B, options) with at most 8 can")
     bits = (weights > 0).cpu().numpy().astype(np.uint8)
     return np.asarray(np.packbits(bits, axis=1, bitorder="little")[:, 0])
 
@@ -102,15 +116,26 @@ def _videos(method: Method, split: Split, sampling: Sampling, views: Views, batc
     return pd.DataFrame({"index": rows, "video_1": (ranked[:, :1] == target)[:, 0].astype(np.float32), "video_5": five})
 
 
-def _executed(
-    method: Method, split: Split, sampling: Sampling, rows: np.ndarray, batch: int, policy: Policy
+@torch.no_grad()
+def executed(
+    method: Method, split: Split, sampling: Sampling, rows: np.ndarray, policy: Policy | None = None
 ) -> dict[str, int]:
-    """What ran, by the dispatcher, beside what was accounted; an operation without a formula raises."""
+    """What ran on the centre clips of `rows`, by the dispatcher, beside what was accounted: the same, or it raises.
+
+    Raises:
+        CountError: an operation has no formula, or a sample's accounted cost is not what ran for it.
+    """
+    method.eval()
     ran = accounted = 0
-    for item in test_batches(split, method.spec, sampling, 1, 1, batch, rows):
+    for item in test_batches(split, method.spec, sampling, 1, 1, BATCH, rows):
         item = to_device(item, method.device)
         with Counter(method, batch=len(item.index)) as counter:
-            prediction = method(item.sample, policy.rows(item.index))
+            prediction = method(item.sample, (policy or Learned()).rows(item.index))
+        for row, real, told in zip(
+            item.index.tolist(), counter.result().per_sample, prediction.cost.tolist(), strict=True
+        ):
+            if real != told:
+                raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
         ran += counter.result().macs
         accounted += int(prediction.cost.sum())
     return {"samples": len(rows), "executed": ran, "accounted": accounted}

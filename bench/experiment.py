@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import platform
-import subprocess
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench import registry
 from bench.accuracy.intervals import interval
-from bench.cost import CountError, agreement, count_meta
+from bench.cost import CountError, agreement
 from bench.data import Dataset
 from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
-from bench.evaluation import Scored, score, summary
+from bench.environment import environment
+from bench.evaluation import BATCH, Scored, executed, score, summary
 from bench.method import Method
 from bench.profiles import Profile
 from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
@@ -89,14 +90,16 @@ def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset
 def build_method(experiment: Experiment, profile: Profile, classes: int) -> Method:
     """The untrained method, its weights drawn from the experiment's seed."""
     torch.manual_seed(experiment.seed)
+    torch.backends.cudnn.allow_tf32 = False  # or "fp32" on a GPU is not
     prefix = experiment.method.partition("/")[0] if "/" in experiment.method else ""
-    options = {**profile.method.get(prefix, {}), **dict(experiment.options)}
+    for_network, for_method = registry.split_options(experiment.method, dict(experiment.options))
+    options = {**profile.method.get(prefix, {}), **for_method}
     method = registry.build(
         experiment.method,
         frames=experiment.frames,
         size=profile.size,
         classes=classes,
-        network_options=profile.network,
+        network_options={**profile.network, **for_network},
         **options,
     )
     for module in method.modules():
@@ -149,9 +152,13 @@ class Run:
         with (self.folder / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield True
+                held = True
             except BlockingIOError:
-                yield False
+                held = False
+            if held:
+                for leftover in (*self.folder.glob(".*"), self.folder / "progress"):  # of a killed process
+                    leftover.unlink(missing_ok=True)
+            yield held
 
     def train(self) -> dict[str, float]:
         """Trains to the end, from the last checkpoint if there is one; gives the scores on the validation split."""
@@ -189,34 +196,45 @@ class Run:
         return call
 
     def measure(self) -> Record:
-        """Trains if needed, reads the test set once, and stores the record."""
+        """Trains if needed, reads the test set once, and stores the record.
+
+        What the method accounts is held against what runs before the training, and again on the test set.
+        """
         try:
+            executed(
+                self.method, self.dataset.validation, self.sampling, np.arange(min(4, len(self.dataset.validation)))
+            )
             validation = self.train()
             started = time.monotonic()
             scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
         except (TrainingError, CountError) as error:
             return self.store.write(self._record(status="failed", reason=str(error)))
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
-        record = self._record(status="done", validation=validation, seconds=seconds, **self._figures(scored))
+        figures = {**self._figures(scored), **self._static_costs()}
+        record = self._record(status="done", validation=validation, seconds=seconds, **figures)
         return self.store.write(record, scored.samples)
 
     def _record(self, **values: Any) -> Record:
-        shape = self.method.spec.shape(1)
-        plain = self.method.network.cpu() if isinstance(self.method, Static) else None
         return Record(
             identity=self.identity,
             protocol=self._protocol(),
             environment=environment(),
             notes=list(self.dataset.notes),
             parameters=self.method.parameter_count,
-            static_macs=count_meta(plain, shape).macs if plain else None,
-            fvcore_macs=agreement(plain, shape).counters["fvcore"] if plain else None,
             **values,
         )
 
+    def _static_costs(self) -> dict[str, int | None]:
+        """Of a static network: multiply-adds, and fvcore's total beside them."""
+        if not isinstance(self.method, Static):
+            return {}
+        found = agreement(self.method.network, self.method.spec.shape(1))
+        return {"static_macs": self.method.macs, "fvcore_macs": found.counters["fvcore"]}
+
     def _protocol(self) -> dict[str, Any]:
         profile = self.profile.model_dump(include={"views", "recipe", "sampling", "stride", "network", "method"})
-        return {**profile, "device": str(self.method.device), "dataset_options": self.profile.dataset_options}
+        device = {"device": self.method.device.type, "evaluation_batch": BATCH}
+        return {**profile, **device, "dataset_options": self.profile.dataset_options}
 
     def _figures(self, scored: Scored) -> dict[str, Any]:
         table, figures = scored.samples, {}
@@ -224,7 +242,8 @@ class Run:
             known = table[table[column].notna()]
             if len(known):
                 values = interval(known[column].to_numpy(), known["group"].to_numpy())
-                figures[name] = Figure(value=values[0], low=values[1], high=values[2])
+                low, high = (None if math.isnan(end) else end for end in values[1:])
+                figures[name] = Figure(value=values[0], low=low, high=high)
         cost = table["cost"]
         return {
             "figures": figures,
@@ -232,39 +251,6 @@ class Run:
             "cost": Cost(average=float(cost.mean()), maximum=int(cost.max()), minimum=int(cost.min())),
             "executed": scored.executed,
         }
-
-
-def environment() -> dict[str, Any]:
-    """Machine, versions and the checkout's commit."""
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "processor": torch.cuda.get_device_name() if cuda else _processor(),
-        "cuda": torch.version.cuda if cuda else None,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _commit() -> str:
-    """The commit of the checkout, with "+" where files differ from it; "unknown" outside of one."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def run(

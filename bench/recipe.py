@@ -1,6 +1,7 @@
 """The training budget that a profile grants a method."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,5 +14,14 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.1  # share of a stage's steps
-    precision: str = "fp32"  # or "bf16": autocast
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     clip_norm: float = 0.0  # 0: gradients are not clipped
+
+    def __post_init__(self) -> None:
+        """Checks what a profile gives.
+
+        Raises:
+            ValueError: a number that cannot be.
+        """
+        if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or not 0 <= self.warmup < 1:
+            raise ValueError("epochs and batch must be 1 or more, lr above 0, warmup in 0..1")

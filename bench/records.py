@@ -70,6 +70,7 @@ class Record(Strict):
     figures: "clip-1", "video-1", ... as shares of 1. Empty when the run did not finish.
     static_macs, fvcore_macs: the cost of the plain network, by our counter and as fvcore's total.
     executed: multiply-adds that ran and that were accounted, summed over a stated number of test samples.
+    seconds: of training (since the last start, if it was resumed) and of evaluation.
     samples_file: Parquet with one row a test video; its columns are described in `bench.evaluation.score`.
     """
 
@@ -102,9 +103,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # a temporary file is private, what is kept is not
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

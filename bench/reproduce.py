@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +28,7 @@ from bench.tables.paths import published
 
 @dataclass
 class Progress:
-    """What is done of a list of experiments, in units of epochs × frames, and how long the rest may take."""
+    """What is done of a list of experiments, and how long the rest may take."""
 
     experiments: Sequence[Experiment]
     started: float = field(default_factory=time.monotonic)
@@ -34,12 +37,19 @@ class Progress:
 
     def finish(self, experiment: Experiment, record: Record | None, seconds: float) -> None:
         """Notes an experiment's end and prints its line."""
-        self.finished[experiment] = "elsewhere" if record is None else record.status
-        if seconds < 5 and record is not None:
+        if record is None or seconds < 5:  # no time was spent on it here
             self.stored.add(experiment)
+        self._tell(experiment, "elsewhere" if record is None else record.status, _outcome(record))
+
+    def fail(self, experiment: Experiment, error: Exception) -> None:
+        """Notes an experiment that could not be run and has no record; it will be tried again the next time."""
+        self._tell(experiment, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+    def _tell(self, experiment: Experiment, outcome: str, words: str) -> None:
+        self.finished[experiment] = outcome
         left = self.estimate()
         rest = "" if left is None else f", about {left / 60:.0f} min left"
-        line = f"[{len(self.finished)}/{len(self.experiments)}] {experiment.label}: {_outcome(record)}{rest}"
+        line = f"[{len(self.finished)}/{len(self.experiments)}] {experiment.label}: {words}{rest}"
         print(line, file=sys.stderr, flush=True)
 
     def estimate(self) -> float | None:
@@ -70,6 +80,18 @@ def _work(
     return run(experiment, profile, results, data_root), time.monotonic() - started
 
 
+def _end_with_parent() -> None:
+    """In a worker: ends with the parent, however that ends. Left alone it would hold its experiment's lock."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def reproduce(
     profile: Profile,
     results: Path,
@@ -78,15 +100,16 @@ def reproduce(
     methods: Sequence[str] | None,
     jobs: int,
 ) -> int:
-    """Runs what is not recorded yet, `jobs` experiments side by side, and renders the report; 0 if nothing failed."""
+    """Runs what is not recorded yet, `jobs` experiments side by side, and renders the report; 0 if all is recorded."""
     progress = Progress(plan(profile, tables, methods))
     count = len(progress.experiments)
     print(
         f"profile {profile.name}: {count} experiments, {jobs} side by side, in {results}", file=sys.stderr, flush=True
     )
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         futures: dict[Future[tuple[Record | None, float]], Experiment] = {
             pool.submit(_work, experiment, profile, results, data_root, threads): experiment
             for experiment in progress.experiments
@@ -101,7 +124,9 @@ def reproduce(
     shipped = published().parent / "measured"
     for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
         print(path)
-    return 1 if "failed" in progress.finished.values() else 0
+    if "elsewhere" in progress.finished.values():
+        print("some rows are with another process: run again when it has ended", file=sys.stderr)
+    return 0 if set(progress.finished.values()) == {"done"} else 1
 
 
 def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:
@@ -113,8 +138,14 @@ def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], prog
         while pending:
             done, pending = wait(pending, timeout=2, return_when=FIRST_COMPLETED)
             for future in done:
-                record, seconds = future.result()
-                progress.finish(futures[future], record, seconds)
+                try:
+                    record, seconds = future.result()
+                except (BrokenProcessPool, OSError):  # no worker, or no disk: nothing else will run either
+                    raise
+                except Exception as error:
+                    progress.fail(futures[future], error)
+                else:
+                    progress.finish(futures[future], record, seconds)
             bar.update(task, completed=len(futures) - len(pending) + sum(_under_way(results)))
 
 

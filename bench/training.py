@@ -20,7 +20,11 @@ from bench.records import write_atomically
 
 
 class TrainingError(Exception):
-    """Training cannot go on, or a checkpoint cannot be used; the message says where and why."""
+    """Training cannot go on; the message says where and why."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be used; the message names the file."""
 
 
 class GradientStage(Stage):
@@ -105,26 +109,22 @@ class Checkpoint:
         torch.save(content, buffer)
         write_atomically(self.path, buffer.getvalue())
 
-    def load(self, method: Method) -> tuple[int, int, dict[str, Any]]:
-        """Restores weights and random state; gives stage, step and the stage's state (0, 0, {} if there is no file).
+    def load(self, method: Method) -> dict[str, Any]:
+        """Restores the weights; gives stage, step, the stage's state and the random state ({} if there is no file).
 
         Raises:
-            TrainingError: the file is truncated, holds code, or belongs to another network.
+            CheckpointError: the file is truncated, holds code, or belongs to another network.
         """
         if not self.path.exists():
-            return 0, 0, {}
+            return {}
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             method.load_state_dict(content["weights"])
-            torch.set_rng_state(content["random"]["cpu"])
-            if "cuda" in content["random"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state(content["random"]["cuda"])
-            return content["stage"], content["step"], content["state"]
+            return {key: content[key] for key in ("stage", "step", "state", "random")}
         except Exception as error:  # whatever a broken or foreign file provokes
             reason = str(error).splitlines()[0][:200]
-            raise TrainingError(
-                f"{self.path}: not a checkpoint of this method: {reason}; delete it to start anew"
-            ) from None
+            message = f"{self.path}: not a checkpoint of this method: {reason}; delete it to start anew"
+            raise CheckpointError(message) from None
 
 
 def _random() -> dict[str, Tensor]:
@@ -132,6 +132,12 @@ def _random() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _restore_random(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 class Log:
@@ -176,21 +182,26 @@ def train(
     return early, checkpoint written (to spread a training over several calls).
 
     Raises:
-        TrainingError: the loss is not finite, or the checkpoint cannot be used.
+        TrainingError: the loss is not finite.
+        CheckpointError: the checkpoint cannot be used.
     """
     checkpoint, stages = Checkpoint(folder / "checkpoint.pt"), method.stages(recipe)
-    at_stage, at_step, state = checkpoint.load(method)
+    last = checkpoint.load(method)
+    at_stage, at_step = last.get("stage", 0), last.get("step", 0)
     log, saved, ran = Log(folder / "log.jsonl", at_stage, at_step), time.monotonic(), 0
-    sizes = [train_steps(stage.view(split), recipe.batch) for stage in stages]
+    views = [stage.view(split) for stage in stages]
+    sizes = [train_steps(view, recipe.batch) for view in views]
     total = max(1, sum(size * stage.epochs for size, stage in zip(sizes, stages, strict=True)))
     for number in range(at_stage, len(stages)):
         stage, size = stages[number], sizes[number]
         stage.begin(size * stage.epochs)
-        if number == at_stage and state:
-            stage.load_state_dict(state)
+        if number == at_stage and last:
+            if last["state"]:
+                stage.load_state_dict(last["state"])
+            _restore_random(last["random"])  # last: what `begin` draws must not move it
         first = at_step if number == at_stage else 0
         before = sum(size * stage.epochs for size, stage in zip(sizes[:number], stages, strict=False))
-        for step, batch in _batches(stage, split, method, sampling, recipe, seed + 1000 * number, first, size):
+        for step, batch in _batches(stage, views[number], method, sampling, recipe, seed + 1000 * number, first, size):
             values = stage.step(batch)
             if not all(math.isfinite(value) for value in values.values()):
                 raise TrainingError(f"stage {stage.name}, step {step}: not finite: {values}")
@@ -209,11 +220,10 @@ def train(
 
 
 def _batches(
-    stage: Stage, split: Split, method: Method, sampling: Sampling, recipe: Recipe, seed: int, first: int, size: int
+    stage: Stage, view: Split, method: Method, sampling: Sampling, recipe: Recipe, seed: int, first: int, size: int
 ) -> Iterable[tuple[int, Batch]]:
     """Numbered batches of a stage from step `first` on, on the method's device."""
-    view = stage.view(split)
-    for epoch in range(first // size if size else 0, stage.epochs):
+    for epoch in range(first // size, stage.epochs):
         skip = max(0, first - epoch * size)
         batches = train_batches(view, method.spec, sampling, recipe.batch, seed, epoch, skip)
         for offset, batch in enumerate(batches):

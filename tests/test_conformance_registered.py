@@ -25,6 +25,11 @@ def test_registered_methods_conform(name: str) -> None:
             module.running_var.fill_(0.05)
     sample = torch.randn(method.spec.shape(4), generator=torch.Generator().manual_seed(1))
     assert check(method, sample) == []
+    if method.decisions():
+        with torch.no_grad():
+            trace = method(sample).trace
+        assert any(bool((weights <= 0).any()) for weights in trace.values()), "no option is closed"
+        assert any(bool((weights[0] != weights[1:]).any()) for weights in trace.values()), "all samples decide alike"
 
 
 def test_shipped_static_costs_are_ours() -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
-from bench import experiment, profiles, reproduce
+from bench import experiment, profiles, registry, reproduce
 from bench.experiment import Experiment, ExperimentError, Run, plan, run, single
+from bench.method import InputSpec, Prediction
+from bench.policy import Policy
 from bench.profiles import Profile, ProfileError
 from bench.records import RecordError, Store, read_record, read_samples
+from bench.static import Static
 from bench.training import TrainingError
 
 TOML = """
@@ -168,3 +173,54 @@ def test_broken_records_and_profiles_are_one_line(tiny: Profile, tmp_path: Path)
         profiles.load(str(tmp_path / "typo.toml"))
     with pytest.raises(ProfileError, match="no profile 'quik'"):
         profiles.load("quik")
+
+
+class Lying(Static):
+    """Accounts half of what it runs."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        told = super().forward(sample, policy)
+        return Prediction(told.cost // 2, logits=told.logits)
+
+
+class Unknown(Static):
+    """Runs an operation without a formula."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        told = super().forward(sample, policy)
+        assert told.logits is not None
+        return Prediction(told.cost, logits=told.logits + 0 * torch.fft.fft(told.logits).real)
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Lying, "accounts"), (Unknown, "no multiply-add formula for")])
+def test_a_method_that_cheats_is_a_failed_record(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Static], words: str
+) -> None:
+    def build(one: Experiment, profile: Profile, classes: int) -> Static:
+        return kind(registry.network("r2plus1d_18")(4, 16, classes, width=4, blocks=[1]), InputSpec("clip", 16, 4))
+
+    monkeypatch.setattr(experiment, "build_method", build)
+    monkeypatch.setattr(experiment, "train", None)  # it is caught before anything is trained
+    record = run(STATIC, tiny, tmp_path, None)
+    assert record is not None and record.status == "failed" and words in record.reason
+
+
+def test_costs_can_be_recomputed_from_the_stored_decisions(tiny: Profile, tmp_path: Path) -> None:
+    record = run(DYNAMIC, tiny, tmp_path, None)
+    assert record is not None
+    samples = read_samples(tmp_path / "records" / f"{record.identity.id}.json", record)
+    method = Run(DYNAMIC, tiny, tmp_path, None).method
+    trace = {}
+    for point, options in method.decisions().items():
+        bits = torch.from_numpy(samples[f"decision.{point}"].to_numpy().copy()).unsqueeze(1)
+        trace[point] = bits >> torch.arange(len(options)) & 1
+    assert method.account(trace).tolist() == samples["cost"].tolist()
+
+
+def test_an_error_of_one_experiment_does_not_stop_the_others(
+    tiny: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = tiny.model_copy(update={"frames": [8], "network": {**tiny.network, "width": -1}})
+    assert reproduce.reproduce(profile, tmp_path, None, None, ["r2plus1d_18", "vared/r2plus1d_18"], 1) == 1
+    said = capsys.readouterr().err
+    assert ("[4/4]" in said and "RegistryError" in said) or "RuntimeError" in said

@@ -189,6 +189,15 @@ class Recurrent(Toy):
         return Prediction(torch.full((len(sample),), 1), logits=self.memory(frames)[0][:, -1])
 
 
+class Watching(Toy):
+    """Is honest only while it is counted."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        counted = bool(torch.utils._python_dispatch._len_torch_dispatch_stack())
+        cost = 15 if counted else 1
+        return Prediction(torch.full((len(sample),), cost), logits=self.head(sample.mean((-3, -2, -1))))
+
+
 class Greedy(Toy):
     """Trains longer than it was granted."""
 
@@ -207,6 +216,7 @@ class Greedy(Toy):
         (Peeking, "another answer"),
         (Mutating, "changes its input"),
         (Recurrent, "no multiply-add formula"),
+        (Watching, "while it is counted"),
         (Greedy, "take 14"),
     ],
 )

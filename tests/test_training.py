@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from toys import ToySplit
 from bench.data.sampling import Sampling
 from bench.method import Method, Recipe
 from bench.registry import build
-from bench.training import Checkpoint, TrainingError, schedule, train
+from bench.training import Checkpoint, CheckpointError, TrainingError, schedule, train
 
 RECIPE = Recipe(epochs=4, batch=8, lr=0.05)
 SMALL = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}
@@ -27,9 +28,21 @@ def method(name: str, seed: int = 0) -> Method:
     return build(name, frames=4, size=8, classes=3, network_options=SMALL)
 
 
-def run(name: str, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    one = method(name)
-    train(one, ToySplit(), Sampling(), RECIPE, 0, folder, log_every=1, stop_after=stop_after)
+class Kill(BaseException):
+    """What ends a run where it stands."""
+
+
+def run(name: str, folder: Path, stop_after: int | None = None, kill_at: int | None = None) -> dict[str, Any]:
+    """Trains to the end, or to a checkpoint after some steps, or dies some steps after that, losing them."""
+    one, left = method(name), [kill_at]
+
+    def progress(share: float) -> None:
+        if left[0] is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Kill
+
+    train(one, ToySplit(), Sampling(), RECIPE, 0, folder, log_every=1, stop_after=stop_after, progress=progress)
     return one.state_dict()
 
 
@@ -41,6 +54,8 @@ def test_killed_and_resumed_training_ends_the_same(name: str, kills: list[int], 
     expected = run(name, whole)
     for steps in kills:
         run(name, cut, stop_after=steps)
+        with suppress(Kill):
+            run(name, cut, kill_at=steps)  # trains on, writes its log, and is gone before the next checkpoint
     with (cut / "log.jsonl").open("a") as file:
         file.write('{"stage": 9, "step')  # the kill came while a line was written
     found = run(name, cut)
@@ -72,14 +87,14 @@ def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:
     Checkpoint(path).save(method("r2plus1d_18"), 0, 1, {})
     whole = path.read_bytes()
     path.write_bytes(pickle.dumps(Code(tmp_path / "executed")))
-    with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a checkpoint of this method"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: not a checkpoint of this method"):
         Checkpoint(path).load(method("r2plus1d_18"))
     assert not (tmp_path / "executed").exists()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TrainingError, match="not a checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         Checkpoint(path).load(method("r2plus1d_18"))
     path.write_bytes(whole)
-    with pytest.raises(TrainingError, match="not a checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         Checkpoint(path).load(method("vared/r2plus1d_18"))
 
 
@@ -93,3 +108,11 @@ def test_schedule_warms_up_and_ends_near_zero() -> None:
     rates = [schedule(step / 100, 0.1) for step in range(101)]
     assert rates[0] == 0.01 and rates[5] == pytest.approx(0.5) and max(rates) == 1.0 == rates[10]
     assert rates[-1] == pytest.approx(0) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_half_precision_trains_both_stages(tmp_path: Path) -> None:
+    one = method("vared/r2plus1d_18")
+    train(one, ToySplit(), Sampling(), Recipe(epochs=3, batch=8, precision="bf16"), 0, tmp_path)
+    assert all(bool(p.isfinite().all()) for p in one.parameters())
+    with pytest.raises(ValueError, match="epochs and batch"):
+        Recipe(epochs=0)

@@ -23,14 +23,14 @@ class _StepShare(torch.autograd.Function):
         values[:, -1] = torch.maximum(values[:, -1], shares[-1] * (~active.any(1)))
         top = values.topk(min(2, values.shape[1]), 1)
         largest, following = top.values[:, 0], top.values[:, -1].clamp(min=shares[-1])
-        slope = torch.zeros_like(z).scatter_(1, top.indices[:, :1], (largest - following).unsqueeze(1))
-        ctx.save_for_backward(slope)
+        slope = torch.zeros_like(values).scatter_(1, top.indices[:, :1], (largest - following).unsqueeze(1))
+        ctx.save_for_backward(slope.to(z.dtype))
         return largest
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return gradients[0].unsqueeze(1) * slope, None, None
+        return (gradients[0].unsqueeze(1) * slope).to(slope.dtype), None, None
 
 
 def step_share(z: Tensor, weights: Tensor, shares: Tensor) -> Tensor:

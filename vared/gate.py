@@ -45,7 +45,7 @@ class Gate(nn.Module):
         self.norm = nn.BatchNorm1d(hidden)
         self.fc2 = nn.Linear(hidden, len(start))
         nn.init.normal_(self.fc2.weight, 0, 0.05)
-        self.fc2.bias.data = torch.tensor(start)
+        self.fc2.bias.data = torch.tensor(start, dtype=torch.float32)
 
     @property
     def macs(self) -> int:

@@ -76,7 +76,10 @@ class VaRed(Method):
 
     def account(self, trace: Trace) -> Tensor:
         """The static rest of the network, and of each unit what its decisions need."""
-        cpu = {point: weights.cpu() for point, weights in trace.items()}
+        points = list(trace)  # one copy to the host for all of them, since each would wait for the device
+        together = torch.cat([trace[point] for point in points], 1).cpu()
+        parts = torch.split(together, [trace[point].shape[1] for point in points], 1)
+        cpu = dict(zip(points, parts, strict=True))
         return torch.stack([unit.macs(cpu) for unit in self.units]).sum(0) + self.fixed_macs
 
     def decisions(self) -> Mapping[str, Tensor]:
@@ -94,7 +97,7 @@ class VaRed(Method):
 
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """Training with open gates, then fine-tuning with the efficiency loss."""
-        second = max(1, round(recipe.epochs * self.finetune))
+        second = round(recipe.epochs * self.finetune)
         first = recipe.epochs - second
         turn = 1.0 if self.finetune_lr else first / recipe.epochs
         lr, rest = (recipe.lr * self.finetune_lr, (0.0, 1.0)) if self.finetune_lr else (recipe.lr, (turn, 1.0))
@@ -120,7 +123,7 @@ class VaRed(Method):
         def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
             return self._loss(batch, efficiency)
 
-        groups = [{"params": others}, {"params": gates, "scale": scale}]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": gates, "scale": scale}]
         return GradientStage(name, self, groups, loss, recipe, epochs, lr, span)
 
     def _loss(self, batch: Batch, efficiency: float) -> tuple[Tensor, dict[str, float]]:

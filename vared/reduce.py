@@ -178,6 +178,7 @@ def reduce(
         norm = network.get_submodule(chain.norm) if chain.norm else None
         act = network.get_submodule(chain.act) if chain.act else None
         unit = DynamicUnit(chain.conv, (conv, norm, act), geometry, counts, strides, gate, kind, session)
+        unit.to(conv.weight.device, conv.weight.dtype)
         for name in (chain.norm, chain.act):
             if name:
                 _replace(network, name, nn.Identity())

@@ -112,15 +112,24 @@ def r2plus1d_18(
     return R2Plus1D(first, width, classes, blocks, shared_mid=False)
 
 
-def r2plus1d_18_torchvision(frames: int, size: int, classes: int, *, width: int = 64) -> R2Plus1D:
+def r2plus1d_18_torchvision(
+    frames: int,
+    size: int,
+    classes: int,
+    *,
+    width: int = 64,
+    blocks: Sequence[int] = (2, 2, 2, 2),
+    stem: Sequence[int] = (3, 7, 7),
+) -> R2Plus1D:
     """torchvision's layout: factorised stem with 45 middle channels, middle channels per block; 31.5 M parameters."""
     mid = width * 45 // 64
-    stem = nn.Sequential(
-        nn.Conv3d(3, mid, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+    space, time = (1, stem[1], stem[2]), (stem[0], 1, 1)
+    first = nn.Sequential(
+        nn.Conv3d(3, mid, space, (1, 2, 2), (0, stem[1] // 2, stem[2] // 2), bias=False),
         nn.BatchNorm3d(mid),
         nn.ReLU(inplace=True),
-        nn.Conv3d(mid, width, (3, 1, 1), 1, (1, 0, 0), bias=False),
+        nn.Conv3d(mid, width, time, 1, (stem[0] // 2, 0, 0), bias=False),
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
     )
-    return R2Plus1D(stem, width, classes, (2, 2, 2, 2), shared_mid=True)
+    return R2Plus1D(first, width, classes, blocks, shared_mid=True)

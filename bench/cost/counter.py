@@ -5,7 +5,9 @@ functions, scripted and vmapped code, tensor subclasses. While it is on, torch r
 operations are seen as well. A registered custom operation is one operation to it, and needs a formula.
 
 What it cannot see is work that does not pass the dispatcher of its own thread: NumPy, a kernel launched directly
-(outside a registered operation), a replayed CUDA graph, other threads, and code that switches dispatch modes off.
+(outside a registered operation), a replayed CUDA graph, other threads, and code that switches dispatch modes off. What
+it counts as nothing by convention: element-wise products and sums, also where together they are a matrix product
+(`linalg.vecdot` of broadcast tensors).
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ class UncountedError(CountError):
         calls = ", ".join(f"{name} ({n} call{'s' * (n > 1)})" for name, n in sorted(uncounted.items()))
         super().__init__(f"no multiply-add formula for {calls}; see bench.cost.register_formula")
         self.uncounted = dict(uncounted)
+
+    def __reduce__(self) -> tuple[type[UncountedError], tuple[dict[str, int]]]:
+        """So that it passes between processes whole."""
+        return type(self), (self.uncounted,)
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,7 @@ def digits(
     test_videos: int = 8000,
     seed: int = 0,
 ) -> Dataset:
-    """Moving digits: 24 classes, videos of 3 * frames frames, size high and 5/4 size wide, grey.
+    """Moving digits: 12 classes, videos of 3 * frames frames, size high and 5/4 size wide, grey.
 
     Train, validation and test share no source digit. Every video depends on the seed, the split's name and its own
     number only. Source of the digits: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998), as

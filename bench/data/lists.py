@@ -138,8 +138,9 @@ def _read_rows(path: Path, columns: dict[str, str]) -> Iterator[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
             header = [ours.get(field, field) for field in next(lines, [])]
-            for field in ("path", "label", *columns):
-                if header.count(field) != 1:
+            for field in {*FIELDS, *columns}:
+                needed = field in ("path", "label", *columns)
+                if header.count(field) > 1 or (needed and field not in header):
                     raise DataError(f"{path}:1:{columns.get(field, field)}: needs exactly one such column")
             for values in filter(None, lines):
                 row = _checked_row(f"{path}:{lines.line_num}", header, values)
@@ -216,6 +217,8 @@ def _usable(
     table: pd.DataFrame, origin: Path, root: Path, minimum_coverage: float
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows whose files open, with their size in `bytes`, and the notes on coverage and on every other file."""
+    if not 0 <= minimum_coverage <= 1:
+        raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
         found = list(pool.map(_size_or_fault, (root / path for path in table["path"])))
     sizes = {row: size for row, size in enumerate(found) if isinstance(size, int)}

@@ -9,9 +9,9 @@ import hashlib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bench.recipe import Recipe
 from bench.records import Strict
@@ -28,10 +28,17 @@ class Views(Strict):
     clips, crops: views a video for video-1 and video-5.
     """
 
-    clip_videos: int = 0
-    video_videos: int = 0
-    clips: int = 10
-    crops: int = 3
+    clip_videos: int = Field(0, ge=0)
+    video_videos: int = Field(0, ge=0)
+    clips: int = Field(10, ge=1)
+    crops: Literal[1, 3] = 3
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        """Videos scored for video-1 are among those scored for clip-1."""
+        if self.clip_videos and not 0 < self.video_videos <= self.clip_videos:
+            raise ValueError("video_videos must be 1 or more and at most clip_videos")
+        return self
 
 
 class Profile(Strict):

@@ -118,7 +118,7 @@ def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
 
 def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
     """What earlier revisions were judged to be, where they were run."""
-    return [(claim, item) for claim in claims for item in claim.earlier if item.judgement.interval is not None]
+    return [(claim, item) for claim in claims for item in claim.earlier]
 
 
 def picture(found: Interval, claim: Claim) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,11 +39,12 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgement on a claim from one block's records of one revision of the method."""
+    """The judgement on a claim from one block's records of one revision of the method; first: the block's first one."""
 
     block: Block
     revision: int | None
     judgement: Judgement
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,24 @@ def _measure_row(table: Table, id: str, block: Block) -> MeasuredRow:
     if not runs:
         return MeasuredRow(block, reason=reason)
     cells = {column.id: _measure(column, runs) for column in table.columns}
-    twin = next((c.against for c in table.claims if c.row == id and c.statistic == "cost_ratio" and c.against), None)
-    others = _latest(table, twin, block)[0] if twin else {}
+    others = _latest(table, twin, block)[0] if (twin := _static_twin(table, id)) else {}
     for column in table.columns:
         if others and column.kind.startswith("gflops"):
             cells[column.id] = _with_change(cells[column.id], _measure(column, others))
     return MeasuredRow(block, len(runs), cells, reason)
+
+
+def _static_twin(table: Table, id: str) -> str | None:
+    """The row of the network that the row's method is built on, as it is, at as many frames."""
+    own = table.row(id).experiment
+    if own is None:
+        return None
+    plain = (own.method.rpartition("/")[2], own.frames)
+    for row in table.rows:
+        run = row.experiment
+        if row.id != id and run and not run.options and (run.method, run.frames) == plain:
+            return row.id
+    return None
 
 
 def _with_change(cell: Measured, twin: Measured) -> Measured:
@@ -189,7 +202,9 @@ def _result(table: Table, claim: Claim, blocks: Sequence[Block]) -> ClaimResult:
         experiment = table.row(claim.row).experiment
         revisions = block.revisions(experiment) if experiment else []
         latest.append(_judged(table, claim, block, revisions[-1] if revisions else None))
-        earlier += [_judged(table, claim, block, revision) for revision in revisions[:-1]]
+        judged = [_judged(table, claim, block, revision) for revision in revisions[:-1]]
+        ran = [item for item in judged if item.judgement.interval is not None]
+        earlier += [replace(item, first=item is ran[0]) for item in ran]
     return ClaimResult(claim, printed, satisfied, latest, earlier)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,12 +57,14 @@ class Block:
     revision: int
     setting: str
     fingerprints: dict[int, str] = field(default_factory=dict)
+    ambiguous: bool = False  # another block has the same profile and store
     runs: list[Run] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """For the head of a column."""
-        return f"{self.profile} ({self.store})"
+        setting = f", setting {self.setting[:6]}" if self.ambiguous else ""
+        return f"{self.profile} ({self.store}{setting})"
 
     def of(self, experiment: Experiment) -> list[Run]:
         """Everything stored of an experiment: all seeds and revisions, failed ones too."""
@@ -114,6 +117,9 @@ def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
                 found.append(block)
             block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
             block.runs.append(Run(path, record))
+    heads = Counter((block.profile, block.store) for block in found)
+    for block in found:
+        block.ambiguous = heads[block.profile, block.store] > 1
     return found
 
 

@@ -123,7 +123,7 @@ def temporal_cost(run: Run) -> pd.Series[float]:
 def _motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     if "attribute.motion" not in row[0].samples.columns:
         raise NotMeasuredError("the data set does not know the true motion of its videos")
-    motion = row[0].samples["attribute.motion"].astype(np.float64).dropna()
+    motion = pd.to_numeric(row[0].samples["attribute.motion"], errors="coerce").dropna()
     if motion.nunique() < 2:
         raise NotMeasuredError("all videos have the same motion")
     cost = np.stack([temporal_cost(run).reindex(motion.index).to_numpy() for run in row])

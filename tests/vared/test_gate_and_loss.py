@@ -47,7 +47,7 @@ def test_step_share_is_the_dearest_active_option(values: list[float]) -> None:
     z = torch.zeros(1, 3, requires_grad=True)
     share = step_share(z, torch.tensor([values]), shares)
     active = [float(s) for s, v in zip(shares, values, strict=True) if v > 0] or [0.25]
-    assert float(share) == max(active)
+    assert float(share.detach()) == max(active)
     share.sum().backward()
     after = sorted(active, reverse=True)[1:] or [0.25]
     expected = [0.0, 0.0, 0.0]
@@ -59,3 +59,9 @@ def test_efficiency_loss_counts_correct_samples_only() -> None:
     ratio = torch.tensor([0.5, 1.0, 0.8])
     correct = torch.tensor([True, False, True])
     assert float(efficiency_loss(ratio, correct)) == pytest.approx((0.25 + 0.64) / 3)
+
+
+def test_start_may_be_whole_numbers() -> None:
+    gate = Gate(2, 1, [1, 0.5], hidden=4, pool="space", leak=0.0)
+    assert gate.fc2.bias.tolist() == [1.0, 0.5]
+    assert Gate(2, 1, [1, 1], hidden=4, pool="space", leak=0.0).fc2.bias.dtype == torch.float32
