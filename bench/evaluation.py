@@ -67,6 +67,7 @@ def score(
     table = table.merge(video, on="index", how="left")
     table["cost"] = cost
     attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
+    attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))  # small when shipped
     decided = pd.DataFrame({f"decision.{point}": values for point, values in decisions.items()})
     places = np.linspace(0, len(rows) - 1, min(executed_samples, len(rows))).astype(int)
     ran = executed(method, split, sampling, rows[places], policy)
