@@ -27,25 +27,29 @@ class Session:
 
     normalise: whether the weights of a point are divided by their sum, so that closing an option hands its part to the
     others instead of shrinking the output.
+    explore: chance with which a sample follows, at a point, one option drawn at random instead of its gate.
     trace: gate weights (B, options) at every decision point, as followed. pre: the gates' z, for the efficiency loss.
     standing_in: samples at each point whose options were all closed, so that the cheapest stood in.
     """
 
     normalise: bool = False
+    explore: float = 0.0
     policy: Policy = field(default_factory=Learned)
     dense: bool = False
     trace: dict[str, Tensor] = field(default_factory=dict)
     pre: dict[str, Tensor] = field(default_factory=dict)
     standing_in: dict[str, Tensor] = field(default_factory=dict)
 
-    def start(self, policy: Policy, dense: bool) -> None:
+    def start(self, policy: Policy, dense: bool, explore: float = 0.0) -> None:
         """Forgets the last pass."""
-        self.policy, self.dense = policy, dense
+        self.policy, self.dense, self.explore = policy, dense, explore
         self.trace, self.pre, self.standing_in = {}, {}, {}
 
     def decide(self, point: str, z: Tensor, weights: Tensor) -> Tensor:
         """The weights to follow. If all are zero, the cheapest option stands in, in training and inference alike."""
         weights = self.policy.decide(point, weights)
+        if self.explore:
+            weights = self._drawn(weights)
         closed = (weights <= 0).all(1)
         cheapest = F.one_hot(torch.tensor(weights.shape[1] - 1, device=z.device), weights.shape[1])
         weights = weights + closed.unsqueeze(1) * cheapest
@@ -53,6 +57,12 @@ class Session:
             weights = weights / weights.sum(1, keepdim=True)
         self.trace[point], self.pre[point], self.standing_in[point] = weights, z, closed
         return weights
+
+    def _drawn(self, weights: Tensor) -> Tensor:
+        """A random option at weight one for the share `explore` of the samples."""
+        option = torch.randint(weights.shape[1], (len(weights),)).to(weights.device)
+        chosen = (torch.rand(len(weights)) < self.explore).to(weights.device)
+        return torch.where(chosen.unsqueeze(1), F.one_hot(option, weights.shape[1]).to(weights), weights)
 
 
 @dataclass(frozen=True)

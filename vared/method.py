@@ -39,7 +39,8 @@ class VaRed(Method):
     network: changed in place. efficiency: λ_e. finetune: share of all epochs trained with the efficiency loss, after
     the rest without it. finetune_lr: its peak learning rate as a share of the recipe's; None: no second schedule, the
     first one goes on. gate_scales: learning rate of the gates, relative, in the two stages. normalise: weights of a
-    decision point are divided by their sum (see `Session`). Further options are those of `vared.reduce.reduce`.
+    decision point are divided by their sum (see `Session`). explore: chance of a random option in the first stage, so
+    that every option learns to do without the others. Further options are those of `vared.reduce.reduce`.
     """
 
     revision = 1
@@ -55,6 +56,7 @@ class VaRed(Method):
         finetune_lr: float | None = None,
         gate_scales: tuple[float, float] = (0.1, 0.5),
         normalise: bool = False,
+        explore: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class VaRed(Method):
         units = reduce(network, spec.shape(1), choose=choose, session=self.session, **options)
         self.network, self.spec, self.units = network, spec, units
         self.efficiency, self.finetune, self.finetune_lr = efficiency, finetune, finetune_lr
-        self.gate_scales = gate_scales
+        self.gate_scales, self.explore = gate_scales, explore
         self.fixed_macs = static - sum(unit.geometry.macs for unit in units)
         self._dense = False
 
@@ -127,7 +129,7 @@ class VaRed(Method):
         return GradientStage(name, self, groups, loss, recipe, epochs, lr, span)
 
     def _loss(self, batch: Batch, efficiency: float) -> tuple[Tensor, dict[str, float]]:
-        self.session.start(Learned(), dense=True)
+        self.session.start(Learned(), dense=True, explore=0.0 if efficiency else self.explore)
         logits = self.network(batch.sample)
         correct = logits.detach().argmax(1) == batch.target
         ratio = self._ratio()
@@ -174,6 +176,7 @@ def vared(
     start: Sequence[float] = (1.0, 0.2),
     gate_scales: Sequence[float] = (0.1, 0.5),
     normalise: bool = False,
+    explore: float = 0.0,
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
     module = registry.network(network)(frames, size, classes, **network_options)
@@ -186,6 +189,7 @@ def vared(
         finetune_lr=finetune_lr,
         gate_scales=(gate_scales[0], gate_scales[1]),
         normalise=normalise,
+        explore=explore,
         search_space=search_space,
         dimensions=dimensions,
         kind=kind,

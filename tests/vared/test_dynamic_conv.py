@@ -187,3 +187,15 @@ def test_a_closed_gate_lets_its_cheapest_option_stand_in() -> None:
     with torch.no_grad():
         first, second = method(sample, closed), method(sample, cheapest)
     assert torch.equal(first.logits, second.logits) and torch.equal(first.cost, second.cost)
+
+
+def test_exploring_draws_single_options_for_its_share_of_samples() -> None:
+    method = reduced("absorbable", 2, "both", 6, 1)
+    method.session.start(Forced({}), dense=True, explore=0.5)
+    torch.manual_seed(0)
+    gates = torch.full((4000, 2), 0.7)
+    drawn_weights = method.session._drawn(gates)
+    single = (drawn_weights == 1).any(1)
+    assert single.float().mean() == pytest.approx(0.5, abs=0.04)
+    assert torch.equal(drawn_weights[~single], gates[~single])
+    assert drawn_weights[single].sum(1).eq(1).all() and drawn_weights[single].mean(0)[0] == pytest.approx(0.5, abs=0.05)
