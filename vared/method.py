@@ -43,7 +43,7 @@ class VaRed(Method):
     that every option learns to do without the others. Further options are those of `vared.reduce.reduce`.
     """
 
-    revision = 1
+    revision = 2  # 1: cheap options start nearly closed, nothing is explored, λ_e = 2
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class VaRed(Method):
         spec: InputSpec,
         *,
         choose: Callable[[nn.Module], bool] = spatial,
-        efficiency: float = 2.0,
+        efficiency: float = 0.6,
         finetune: float = 0.4,
         finetune_lr: float | None = None,
         gate_scales: tuple[float, float] = (0.1, 0.5),
         normalise: bool = False,
-        explore: float = 0.0,
+        explore: float = 0.25,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -170,13 +170,13 @@ def vared(
     hidden: int = 16,
     pool: Pool = "space",
     leak: float = 0.0,
-    efficiency: float = 2.0,
+    efficiency: float = 0.6,
     finetune: float = 0.4,
     finetune_lr: float | None = None,
-    start: Sequence[float] = (1.0, 0.2),
+    start: Sequence[float] = (1.0, 1.0),
     gate_scales: Sequence[float] = (0.1, 0.5),
     normalise: bool = False,
-    explore: float = 0.0,
+    explore: float = 0.25,
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
     module = registry.network(network)(frames, size, classes, **network_options)

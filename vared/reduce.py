@@ -149,7 +149,7 @@ def reduce(
     hidden: int = 16,
     pool: Pool = "space",
     leak: float = 0.0,
-    start: tuple[float, float] = (1.0, 0.2),
+    start: tuple[float, float] = (1.0, 1.0),
     session: Session | None = None,
 ) -> list[DynamicUnit]:
     """Replaces, in place, the chosen convolutions of `network` by dynamic units; gives them in order of execution.

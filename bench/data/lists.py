@@ -138,7 +138,7 @@ def _read_rows(path: Path, columns: dict[str, str]) -> Iterator[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
             header = [ours.get(field, field) for field in next(lines, [])]
-            for field in {*FIELDS, *columns}:
+            for field in dict.fromkeys((*FIELDS, *columns)):
                 needed = field in ("path", "label", *columns)
                 if header.count(field) > 1 or (needed and field not in header):
                     raise DataError(f"{path}:1:{columns.get(field, field)}: needs exactly one such column")
