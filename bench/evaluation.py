@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -146,13 +145,3 @@ def _logits(logits: Tensor | None) -> Tensor:
     if logits is None:
         raise ValueError("the method gave no class logits, and this data set is one of classes")
     return logits
-
-
-def summary(samples: pd.DataFrame) -> dict[str, Any]:
-    """Means over the table of `score`: clip-1, video-1, video-5 and cost."""
-    return {
-        "clip-1": float(samples["clip_1"].mean()),
-        "video-1": float(samples["video_1"].mean()),
-        "video-5": float(samples["video_5"].mean()),
-        "cost": float(samples["cost"].mean()),
-    }
