@@ -8,7 +8,7 @@ Both give the same output to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -45,8 +45,8 @@ class Session:
         self.policy, self.dense, self.explore = policy, dense, explore
         self.trace, self.pre, self.standing_in = {}, {}, {}
 
-    def decide(self, point: str, z: Tensor, weights: Tensor) -> Tensor:
-        """The weights to follow. If all are zero, the cheapest option stands in, in training and inference alike."""
+    def decide(self, point: str, z: Tensor, weights: Tensor) -> None:
+        """Notes the weights to follow. If all are zero, the cheapest option stands in, when training as when not."""
         weights = self.policy.decide(point, weights)
         if self.explore:
             weights = self._drawn(weights)
@@ -56,7 +56,6 @@ class Session:
         if self.normalise:
             weights = weights / weights.sum(1, keepdim=True)
         self.trace[point], self.pre[point], self.standing_in[point] = weights, z, closed
-        return weights
 
     def _drawn(self, weights: Tensor) -> Tensor:
         """A random option at weight one for the share `explore` of the samples."""
@@ -85,10 +84,12 @@ class Geometry:
 
 
 class DynamicUnit(nn.Module):
-    """Convolution, normalisation, activation with one gate. Input and output as of the chain it replaces.
+    """Convolution, normalisation, activation under one policy. Input and output as of the chain it replaces.
 
     counts: computed channels of each channel option, strides: R of each temporal option, dearest first; one entry means
-    that the dimension is not dynamic.
+    that the dimension is not dynamic. policy: whose decisions it follows. gate: of the first unit of a policy, which
+    decides, from its own input, for all of them; decides: its points and their numbers of options. merged: frames of a
+    clip side by side in the batch of a 2D network (B·T, C, H, W), which the unit takes as time; else 1.
     """
 
     def __init__(
@@ -98,13 +99,18 @@ class DynamicUnit(nn.Module):
         geometry: Geometry,
         counts: Sequence[int],
         strides: Sequence[int],
-        gate: Gate,
         kind: Kind,
         session: Session,
+        *,
+        policy: str,
+        gate: Gate | None,
+        decides: Mapping[str, int],
+        merged: int = 1,
     ) -> None:
         super().__init__()
         self.name, self.geometry, self.kind, self.session = name, geometry, kind, session
         self.counts, self.strides, self.gate = tuple(counts), tuple(strides), gate
+        self.policy, self.decides, self.merged = policy, dict(decides), merged
         self.conv, norm, act = chain
         self.norm, self.act = norm or nn.Identity(), act or nn.Identity()
         made = geometry.channels
@@ -115,22 +121,31 @@ class DynamicUnit(nn.Module):
 
     @property
     def points(self) -> dict[str, int]:
-        """The unit's decision points and their numbers of options."""
-        sizes = {f"{self.name}.channel": len(self.counts), f"{self.name}.temporal": len(self.strides)}
-        return {point: size for point, size in sizes.items() if size > 1}
+        """The decision points that the unit follows, and their numbers of options."""
+        return points(self.policy, self.counts, self.strides)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Decides, then computes."""
-        z, openness = self.gate(x)
-        weights = {"channel": x.new_ones(len(x), 1), "temporal": x.new_ones(len(x), 1)}
-        start = 0
-        for point, size in self.points.items():
-            part = slice(start, start := start + size)
-            weights[point.rpartition(".")[2]] = self.session.decide(point, z[:, part], openness[:, part])
+        """Decides, if it has the gate, then computes."""
+        if self.merged > 1:
+            x = torch.unflatten(x, 0, (-1, self.merged)).transpose(1, 2)
+        if self.gate is not None:
+            self._decide(self.gate, x)
+        follows, alone = self.points, x.new_ones(len(x), 1)
+        names = (f"{self.policy}.channel", f"{self.policy}.temporal")
+        channel, temporal = (self.session.trace[name] if name in follows else alone for name in names)
         if self.session.dense:
             options = (tuple(range(len(self.counts))), tuple(range(len(self.strides))))
-            return self._compute(x, weights["channel"], weights["temporal"], *options, full=True)
-        return self._skip(x, weights["channel"], weights["temporal"])
+            y = self._compute(x, channel, temporal, *options, full=True)
+        else:
+            y = self._skip(x, channel, temporal)
+        return y.transpose(1, 2).flatten(0, 1) if self.merged > 1 else y
+
+    def _decide(self, gate: Gate, x: Tensor) -> None:
+        z, openness = gate(x)
+        start = 0
+        for point, size in self.decides.items():
+            part = slice(start, start := start + size)
+            self.session.decide(point, z[:, part], openness[:, part])
 
     def _skip(self, x: Tensor, channel: Tensor, temporal: Tensor) -> Tensor:
         """Samples with the same active options run together."""
@@ -174,14 +189,16 @@ class DynamicUnit(nn.Module):
         return y
 
     def _convolve(self, x: Tensor, count: int, stride: int) -> Tensor:
-        """The first `count` filters at every `stride`-th output frame."""
+        """The first `count` filters at every `stride`-th output frame; depthwise, of the first `count` channels."""
         conv = self.conv
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        bias = None if conv.bias is None else conv.bias[:count]
+        weight, bias, groups = conv.weight[:count], None if conv.bias is None else conv.bias[:count], conv.groups
+        if groups > 1 and count < self.counts[0]:
+            x, groups = x[:, :count], count
         if isinstance(conv, nn.Conv2d):
-            return F.conv2d(x, conv.weight[:count], bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+            return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, groups)
         strides = (conv.stride[0] * stride, *conv.stride[1:])
-        return F.conv3d(x, conv.weight[:count], bias, strides, conv.padding, conv.dilation, conv.groups)
+        return F.conv3d(x, weight, bias, strides, conv.padding, conv.dilation, groups)
 
     def _normalise(self, y: Tensor) -> Tensor:
         """The normalisation of the computed channels only."""
@@ -238,9 +255,9 @@ class DynamicUnit(nn.Module):
 
     def macs(self, trace: dict[str, Tensor]) -> Tensor:
         """Multiply-adds (B,) under the decisions of `trace`: the needed part of the convolution, active Φ, gate."""
-        shape, rows = self.geometry, len(next(iter(trace.values())))
-        channel = _active(trace.get(f"{self.name}.channel"), rows)
-        temporal = _active(trace.get(f"{self.name}.temporal"), rows)
+        shape, rows, follows = self.geometry, len(next(iter(trace.values()))), self.points
+        names = (f"{self.policy}.channel", f"{self.policy}.temporal")
+        channel, temporal = (_active(trace[name] if name in follows else None, rows) for name in names)
         counts = torch.tensor(self.counts)
         frames = torch.tensor([shape.computed(stride) for stride in self.strides])
         most, longest = (channel * counts).amax(1), (temporal * frames).amax(1)
@@ -248,7 +265,13 @@ class DynamicUnit(nn.Module):
         phi = TAPS[channel_form(self.kind)] * (channel * (shape.channels - counts)).sum(1) * longest
         between = (temporal * (shape.frames - frames)).sum(1) * shape.channels
         phi = phi + TAPS[frame_form(self.kind)] * between
-        return (convolution + phi) * shape.pixels + self.gate.macs
+        return (convolution + phi) * shape.pixels + (self.gate.macs if self.gate is not None else 0)
+
+
+def points(policy: str, counts: Sequence[int], strides: Sequence[int]) -> dict[str, int]:
+    """The decision points of a policy over these options, and how many there are at each."""
+    sizes = {f"{policy}.channel": len(counts), f"{policy}.temporal": len(strides)}
+    return {point: size for point, size in sizes.items() if size > 1}
 
 
 def _active(weights: Tensor | None, rows: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,15 +19,15 @@ from vared.cheap import Kind
 from vared.dynamic_conv import Session
 from vared.efficiency_loss import efficiency_loss, step_share
 from vared.gate import Pool
-from vared.reduce import Dimensions, reduce, spatial
+from vared.reduce import Choose, Dimensions, reduce, spatial
 
 
-def factorised_spatial(module: nn.Module) -> bool:
+def factorised_spatial(name: str, module: nn.Module) -> bool:
     """The 1×3×3 convolutions of a factorised network; Fig. 4 speaks of the "computational cost of 2D convolution"."""
     return isinstance(module, nn.Conv3d) and tuple(module.kernel_size) == (1, 3, 3)
 
 
-UNITS: Mapping[str, Callable[[nn.Module], bool]] = {
+UNITS: Mapping[str, Choose] = {
     "r2plus1d_18": factorised_spatial,
     "r2plus1d_18_torchvision": factorised_spatial,
 }
@@ -50,7 +50,7 @@ class VaRed(Method):
         network: nn.Module,
         spec: InputSpec,
         *,
-        choose: Callable[[nn.Module], bool] = spatial,
+        choose: Choose = spatial,
         efficiency: float = 0.6,
         finetune: float = 0.4,
         finetune_lr: float | None = None,
@@ -118,7 +118,7 @@ class VaRed(Method):
         scale: float,
         efficiency: float,
     ) -> Stage:
-        gates = [p for unit in self.units for p in unit.gate.parameters()]
+        gates = [p for unit in self.units if unit.gate for p in unit.gate.parameters()]
         known = {id(p) for p in gates}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 

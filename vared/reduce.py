@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vared.cheap import TAPS, Kind, channel_form, frame_form
-from vared.dynamic_conv import DynamicUnit, Geometry, Session
+from vared.dynamic_conv import DynamicUnit, Geometry, Session, points
 from vared.gate import Gate, Pool
 
 Dimensions = Literal["both", "temporal", "channel"]
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU)
-Choose = Callable[[nn.Module], bool]
+Choose = Callable[[str, nn.Module], bool]
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
     return chains
 
 
-def spatial(module: nn.Module) -> bool:
+def spatial(name: str, module: nn.Module) -> bool:
     """Convolutions that look at more than one place: what is reduced where nothing else is said."""
     return isinstance(module, nn.Conv2d | nn.Conv3d) and max(module.kernel_size[-2:]) > 1
 
 
-def _geometry(conv: nn.Conv2d | nn.Conv3d, outputs: tuple[int, ...]) -> Geometry:
-    frames = outputs[2] if len(outputs) == 5 else 1
+def _geometry(conv: nn.Conv2d | nn.Conv3d, outputs: tuple[int, ...], merged: int) -> Geometry:
+    frames = outputs[2] if len(outputs) == 5 else merged
     return Geometry(outputs[1], frames, outputs[-1] * outputs[-2], conv.weight[0].numel())
 
 
@@ -125,7 +125,8 @@ def _options(
     The other dimension is taken at its cheapest, where the convolution saves least for what Φ costs.
     """
     counts, strides = [shape.channels], [1]
-    if dimensions != "temporal" and conv.groups == 1:
+    depthwise = conv.groups == conv.in_channels == conv.out_channels
+    if dimensions != "temporal" and (conv.groups == 1 or depthwise):
         counts = [-(-shape.channels // 2**i) for i in range(search_space)]
     if dimensions != "channel":
         strides = [2**j for j in range(search_space) if 2**j < 2 * shape.frames]
@@ -138,11 +139,58 @@ def _options(
     return counts, strides
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A convolution that becomes dynamic: its options, and whose decisions it follows."""
+
+    chain: Chain
+    policy: str
+    merged: int
+    geometry: Geometry
+    counts: list[int]
+    strides: list[int]
+
+    @property
+    def points(self) -> dict[str, int]:
+        return points(self.policy, self.counts, self.strides)
+
+
+def _merged(chain: Chain, shape: Sequence[int]) -> int | None:
+    """Frames a clip in the batch of a 2D convolution, 1 where there are none; None if the batch is something else."""
+    if chain.inputs[0] == shape[0]:
+        return 1
+    return shape[2] if len(shape) == 5 and chain.inputs[0] == shape[0] * shape[2] else None
+
+
+def _plans(
+    network: nn.Module,
+    shape: Sequence[int],
+    choose: Choose,
+    policy: Callable[[str], str],
+    search_space: int,
+    dimensions: Dimensions,
+    kind: Kind,
+) -> list[_Plan]:
+    plans = []
+    for chain in find_chains(network, shape):
+        conv, merged = network.get_submodule(chain.conv), _merged(chain, shape)
+        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        if not choose(chain.conv, conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str) or not merged:
+            continue
+        geometry = _geometry(conv, chain.outputs, merged)
+        plan = _Plan(
+            chain, policy(chain.conv), merged, geometry, *_options(conv, geometry, search_space, dimensions, kind)
+        )
+        plans += [plan] if plan.points else []
+    return plans
+
+
 def reduce(
     network: nn.Module,
     shape: Sequence[int],
     *,
     choose: Choose = spatial,
+    policy: Callable[[str], str] = str,
     search_space: int = 2,
     dimensions: Dimensions = "both",
     kind: Kind = "absorbable",
@@ -154,39 +202,82 @@ def reduce(
 ) -> list[DynamicUnit]:
     """Replaces, in place, the chosen convolutions of `network` by dynamic units; gives them in order of execution.
 
-    shape: of one batch of input, whose frames and size the units then expect. search_space: options a dimension
-    (r, 1/R in 1, 1/2, 1/4, ...). start: β at which the gates of the dearest option and of the others begin.
-    Convolutions that run twice in a pass, or that have nothing to save, stay as they are.
+    shape: of one batch of input, whose frames and size the units then expect. choose: by name and module. policy: of a
+    convolution's name the name of what it follows; those with the same share one gate, that of the first.
+    search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...). start: β at which the gates of the dearest option
+    and of the others begin. Convolutions that run twice in a pass, or that have nothing to save, stay as they are; 2D
+    ones that see the frames of clips as a batch, (B, T) flattened, are taken as 1×k×k.
 
     Raises:
-        ValueError: no convolution could be made dynamic.
+        ValueError: no convolution could be made dynamic, or those of one policy have different numbers of options.
     """
     session, units = session or Session(), []
-    for chain in find_chains(network, shape):
-        conv = network.get_submodule(chain.conv)
-        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        if not choose(conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            continue
-        geometry = _geometry(conv, chain.outputs)
-        counts, strides = _options(conv, geometry, search_space, dimensions, kind)
-        first, others = start
-        beta = [first if not i else others for o in (counts, strides) if len(o) > 1 for i in range(len(o))]
-        if not beta:
-            continue
-        frames = chain.inputs[2] if len(chain.inputs) == 5 else 1
-        gate = Gate(chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak)
-        norm = network.get_submodule(chain.norm) if chain.norm else None
-        act = network.get_submodule(chain.act) if chain.act else None
-        unit = DynamicUnit(chain.conv, (conv, norm, act), geometry, counts, strides, gate, kind, session)
-        unit.to(conv.weight.device, conv.weight.dtype)
-        for name in (chain.norm, chain.act):
-            if name:
-                _replace(network, name, nn.Identity())
-        _replace(network, chain.conv, unit)
-        units.append(unit)
+    plans = _plans(network, shape, choose, policy, search_space, dimensions, kind)
+    decided: dict[str, dict[str, int]] = {}
+    for plan in plans:
+        known = decided.setdefault(plan.policy, {})
+        for point, size in plan.points.items():
+            if known.setdefault(point, size) != size:
+                raise ValueError(f"{point}: {plan.chain.conv} has {size} options, others {known[point]}")
+    for plan in plans:
+        decides = decided.pop(plan.policy, {})  # for the first unit of the policy
+        sizes = [decides[point] for point in sorted(decides)]  # channel before temporal
+        beta = [start[min(i, 1)] for size in sizes for i in range(size)]
+        frames = plan.chain.inputs[2] if len(plan.chain.inputs) == 5 else plan.merged
+        gate = Gate(plan.chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak) if decides else None
+        units.append(_install(network, plan, gate, {point: decides[point] for point in sorted(decides)}, kind, session))
     if not units:
         raise ValueError(f"{type(network).__name__}: no convolution can be made dynamic with dimensions={dimensions!r}")
     return units
+
+
+def _install(
+    network: nn.Module, plan: _Plan, gate: Gate | None, decides: dict[str, int], kind: Kind, session: Session
+) -> DynamicUnit:
+    """Puts a unit in the place of its chain."""
+    names = (plan.chain.conv, plan.chain.norm, plan.chain.act)
+    conv, norm, act = (network.get_submodule(name) if name else None for name in names)
+    assert conv is not None
+    if plan.merged > 1:
+        conv, norm = _inflated(conv), _inflated(norm)
+    unit = DynamicUnit(
+        plan.chain.conv,
+        (conv, norm, act),
+        plan.geometry,
+        plan.counts,
+        plan.strides,
+        kind,
+        session,
+        policy=plan.policy,
+        gate=gate,
+        decides=decides,
+        merged=plan.merged,
+    )
+    unit.to(conv.weight.device, conv.weight.dtype)  # type: ignore[arg-type]
+    for name, module in zip(names, (unit, nn.Identity(), nn.Identity()), strict=True):
+        if name:
+            _replace(network, name, module)
+    return unit
+
+
+@overload
+def _inflated(module: nn.Module) -> nn.Module: ...
+@overload
+def _inflated(module: None) -> None: ...
+def _inflated(module: nn.Module | None) -> nn.Module | None:
+    """A 2D convolution as 1×k×k, a 2D normalisation as a 3D one, with the same parameters."""
+    if isinstance(module, nn.Conv2d):
+        (kh, kw), (sh, sw), (dh, dw), padding = module.kernel_size, module.stride, module.dilation, module.padding
+        assert not isinstance(padding, str)
+        sizes = {"kernel_size": (1, kh, kw), "stride": (1, sh, sw), "padding": (0, *padding), "dilation": (1, dh, dw)}
+        conv = nn.Conv3d(module.in_channels, module.out_channels, groups=module.groups, **sizes)  # type: ignore[arg-type]
+        conv.weight.data, conv.bias = module.weight.data.unsqueeze(2), module.bias
+        return conv
+    if isinstance(module, nn.BatchNorm2d):
+        norm = nn.BatchNorm3d(module.num_features, module.eps, module.momentum, module.affine)
+        norm.load_state_dict(module.state_dict())
+        return norm
+    return module
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
