@@ -5,7 +5,27 @@ The tuples are literals, so that listing names imports nothing else.
 """
 
 NETWORKS = (
+    "baselines.networks.corrnet:corrnet",
+    "baselines.networks.corrnet:corrnet_26",
+    "baselines.networks.corrnet:corrnet_50",
+    "baselines.networks.i3d:i3d",
+    "baselines.networks.mobilenet:mobilenet_v2",
     "baselines.networks.r2plus1d:r2plus1d_18",
     "baselines.networks.r2plus1d:r2plus1d_18_torchvision",
+    "baselines.networks.r2plus1d_bottleneck:r2plus1d_26",
+    "baselines.networks.r2plus1d_bottleneck:r2plus1d_50",
+    "baselines.networks.resnet:resnet18",
+    "baselines.networks.resnet:resnet34",
+    "baselines.networks.resnet:resnet50",
+    "baselines.networks.slowonly:slowonly_r50",
+    "baselines.networks.tpn:tpn",
+    "baselines.networks.tpn:tpn_r50",
+    "baselines.networks.tsm:tsm_mobilenet_v2",
+    "baselines.networks.tsm:tsm_resnet18",
+    "baselines.networks.tsm:tsm_resnet50",
+    "baselines.networks.x3d:x3d_xs",
+    "baselines.networks.x3d:x3d_s",
+    "baselines.networks.x3d:x3d_m",
+    "baselines.networks.x3d:x3d_l",
 )
 METHODS: tuple[str, ...] = ()

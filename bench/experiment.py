@@ -99,13 +99,25 @@ def build_method(experiment: Experiment, profile: Profile, classes: int) -> Meth
         frames=experiment.frames,
         size=profile.size,
         classes=classes,
-        network_options={**profile.network, **for_network},
+        network_options={**_shrinking(experiment.method, profile), **for_network},
         **options,
     )
     for module in method.modules():
         if isinstance(module, torch.nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return method.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
+    """Of the profile's network options those that the network under `method` takes.
+
+    Raises:
+        ExperimentError: an option that no network takes.
+    """
+    theirs, others = registry.split_options(method, profile.network)
+    if unknown := others.keys() - registry.network_options():
+        raise ExperimentError(f"profile {profile.name}: network: no network takes {', '.join(sorted(unknown))}")
+    return theirs
 
 
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:

@@ -101,6 +101,11 @@ def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     return theirs, {key: value for key, value in options.items() if key not in accepted}
 
 
+def network_options() -> set[str]:
+    """Every option that some registered network takes."""
+    return set().union(*(_options(network(name))[0] for name in networks()))
+
+
 def _entries() -> dict[str, tuple[str, str]]:
     """Name -> (kind, target). Networks and methods share one namespace, since either may stand alone."""
     table: dict[str, tuple[str, str]] = {}

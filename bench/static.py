@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench import registry
 from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
-from bench.training import GradientStage
+from bench.training import GradientStage, cross_entropy
 
 
 class Static(Method):
@@ -39,8 +38,7 @@ class Static(Method):
         return [GradientStage("train", self, [{"params": self.parameters()}], self._loss, recipe, recipe.epochs)]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        logits = self.network(batch.sample)
-        loss = F.cross_entropy(logits, batch.target)
+        loss, logits = cross_entropy(self.network, batch)
         return loss, {"correct": float((logits.argmax(1) == batch.target).float().mean())}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.data.sampling import Sampling, train_batches, train_steps
 from bench.data.split import Split
@@ -87,6 +88,18 @@ class GradientStage(Stage):
         """Restores them."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
+
+
+def cross_entropy(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of a batch, and the logits (B, classes).
+
+    A network with classifiers that act in training only has `training_logits(x)`: the weight of its loss and the logits
+    of each, its own first (TPN's auxiliary head).
+    """
+    every = getattr(network, "training_logits", None)
+    heads = every(batch.sample) if every else [(1.0, network(batch.sample))]
+    loss = torch.stack([weight * F.cross_entropy(logits, batch.target) for weight, logits in heads]).sum()
+    return loss, heads[0][1]
 
 
 def schedule(share: float, warmup: float) -> float:

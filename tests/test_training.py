@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from toys import ToySplit
 
 from bench.data.sampling import Sampling
-from bench.method import Method, Recipe
+from bench.method import Batch, Method, Recipe
 from bench.registry import build
-from bench.training import Checkpoint, CheckpointError, TrainingError, schedule, train
+from bench.training import Checkpoint, CheckpointError, TrainingError, cross_entropy, schedule, train
 
 RECIPE = Recipe(epochs=4, batch=8, lr=0.05)
 SMALL = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}
@@ -102,6 +102,22 @@ def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     one = method("r2plus1d_18")
     with pytest.raises(TrainingError, match=r"stage train, step .*not finite"):
         train(one, ToySplit(), Sampling(), Recipe(epochs=4, batch=8, lr=1e30), 0, tmp_path)
+
+
+class TwoHeads(torch.nn.Module):
+    """A classifier that always says class 0, and one that acts in training and always says class 1."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[30.0, 0.0]]).repeat(len(x), 1)
+
+    def training_logits(self, x: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
+        return [(1.0, self(x)), (0.5, self(x).flip(1))]
+
+
+def test_classifiers_that_act_in_training_add_their_share_of_the_loss() -> None:
+    batch = Batch(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    loss, logits = cross_entropy(TwoHeads(), batch)
+    assert float(loss) == pytest.approx(0.5 * 30) and (logits.argmax(1) == 0).all()
 
 
 def test_schedule_warms_up_and_ends_near_zero() -> None:

@@ -88,8 +88,7 @@ class DynamicUnit(nn.Module):
 
     counts: computed channels of each channel option, strides: R of each temporal option, dearest first; one entry means
     that the dimension is not dynamic. policy: whose decisions it follows. gate: of the first unit of a policy, which
-    decides, from its own input, for all of them; decides: its points and their numbers of options. merged: frames of a
-    clip side by side in the batch of a 2D network (B·T, C, H, W), which the unit takes as time; else 1.
+    decides, from its own input, for all of them; decides: its points and their numbers of options.
     """
 
     def __init__(
@@ -105,12 +104,11 @@ class DynamicUnit(nn.Module):
         policy: str,
         gate: Gate | None,
         decides: Mapping[str, int],
-        merged: int = 1,
     ) -> None:
         super().__init__()
         self.name, self.geometry, self.kind, self.session = name, geometry, kind, session
         self.counts, self.strides, self.gate = tuple(counts), tuple(strides), gate
-        self.policy, self.decides, self.merged = policy, dict(decides), merged
+        self.policy, self.decides = policy, dict(decides)
         self.conv, norm, act = chain
         self.norm, self.act = norm or nn.Identity(), act or nn.Identity()
         made = geometry.channels
@@ -126,8 +124,6 @@ class DynamicUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decides, if it has the gate, then computes."""
-        if self.merged > 1:
-            x = torch.unflatten(x, 0, (-1, self.merged)).transpose(1, 2)
         if self.gate is not None:
             self._decide(self.gate, x)
         follows, alone = self.points, x.new_ones(len(x), 1)
@@ -135,10 +131,8 @@ class DynamicUnit(nn.Module):
         channel, temporal = (self.session.trace[name] if name in follows else alone for name in names)
         if self.session.dense:
             options = (tuple(range(len(self.counts))), tuple(range(len(self.strides))))
-            y = self._compute(x, channel, temporal, *options, full=True)
-        else:
-            y = self._skip(x, channel, temporal)
-        return y.transpose(1, 2).flatten(0, 1) if self.merged > 1 else y
+            return self._compute(x, channel, temporal, *options, full=True)
+        return self._skip(x, channel, temporal)
 
     def _decide(self, gate: Gate, x: Tensor) -> None:
         z, openness = gate(x)

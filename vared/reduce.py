@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +112,8 @@ def spatial(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d | nn.Conv3d) and max(module.kernel_size[-2:]) > 1
 
 
-def _geometry(conv: nn.Conv2d | nn.Conv3d, outputs: tuple[int, ...], merged: int) -> Geometry:
-    frames = outputs[2] if len(outputs) == 5 else merged
+def _geometry(conv: nn.Conv2d | nn.Conv3d, outputs: tuple[int, ...]) -> Geometry:
+    frames = outputs[2] if len(outputs) == 5 else 1
     return Geometry(outputs[1], frames, outputs[-1] * outputs[-2], conv.weight[0].numel())
 
 
@@ -145,7 +145,6 @@ class _Plan:
 
     chain: Chain
     policy: str
-    merged: int
     geometry: Geometry
     counts: list[int]
     strides: list[int]
@@ -153,13 +152,6 @@ class _Plan:
     @property
     def points(self) -> dict[str, int]:
         return points(self.policy, self.counts, self.strides)
-
-
-def _merged(chain: Chain, shape: Sequence[int]) -> int | None:
-    """Frames a clip in the batch of a 2D convolution, 1 where there are none; None if the batch is something else."""
-    if chain.inputs[0] == shape[0]:
-        return 1
-    return shape[2] if len(shape) == 5 and chain.inputs[0] == shape[0] * shape[2] else None
 
 
 def _plans(
@@ -173,14 +165,14 @@ def _plans(
 ) -> list[_Plan]:
     plans = []
     for chain in find_chains(network, shape):
-        conv, merged = network.get_submodule(chain.conv), _merged(chain, shape)
+        conv = network.get_submodule(chain.conv)
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        if not choose(chain.conv, conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str) or not merged:
+        if not choose(chain.conv, conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
-        geometry = _geometry(conv, chain.outputs, merged)
-        plan = _Plan(
-            chain, policy(chain.conv), merged, geometry, *_options(conv, geometry, search_space, dimensions, kind)
-        )
+        if chain.inputs[0] != shape[0]:
+            continue  # frames or crops as a batch: a decision would not be about a sample
+        geometry = _geometry(conv, chain.outputs)
+        plan = _Plan(chain, policy(chain.conv), geometry, *_options(conv, geometry, search_space, dimensions, kind))
         plans += [plan] if plan.points else []
     return plans
 
@@ -205,8 +197,8 @@ def reduce(
     shape: of one batch of input, whose frames and size the units then expect. choose: by name and module. policy: of a
     convolution's name the name of what it follows; those with the same share one gate, that of the first.
     search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...). start: β at which the gates of the dearest option
-    and of the others begin. Convolutions that run twice in a pass, or that have nothing to save, stay as they are; 2D
-    ones that see the frames of clips as a batch, (B, T) flattened, are taken as 1×k×k.
+    and of the others begin. Convolutions that run twice in a pass, that have nothing to save, or that see something
+    else than samples as their batch, stay as they are.
 
     Raises:
         ValueError: no convolution could be made dynamic, or those of one policy have different numbers of options.
@@ -223,7 +215,7 @@ def reduce(
         decides = decided.pop(plan.policy, {})  # for the first unit of the policy
         sizes = [decides[point] for point in sorted(decides)]  # channel before temporal
         beta = [start[min(i, 1)] for size in sizes for i in range(size)]
-        frames = plan.chain.inputs[2] if len(plan.chain.inputs) == 5 else plan.merged
+        frames = plan.chain.inputs[2] if len(plan.chain.inputs) == 5 else 1
         gate = Gate(plan.chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak) if decides else None
         units.append(_install(network, plan, gate, {point: decides[point] for point in sorted(decides)}, kind, session))
     if not units:
@@ -238,8 +230,6 @@ def _install(
     names = (plan.chain.conv, plan.chain.norm, plan.chain.act)
     conv, norm, act = (network.get_submodule(name) if name else None for name in names)
     assert conv is not None
-    if plan.merged > 1:
-        conv, norm = _inflated(conv), _inflated(norm)
     unit = DynamicUnit(
         plan.chain.conv,
         (conv, norm, act),
@@ -251,33 +241,12 @@ def _install(
         policy=plan.policy,
         gate=gate,
         decides=decides,
-        merged=plan.merged,
     )
     unit.to(conv.weight.device, conv.weight.dtype)  # type: ignore[arg-type]
     for name, module in zip(names, (unit, nn.Identity(), nn.Identity()), strict=True):
         if name:
             _replace(network, name, module)
     return unit
-
-
-@overload
-def _inflated(module: nn.Module) -> nn.Module: ...
-@overload
-def _inflated(module: None) -> None: ...
-def _inflated(module: nn.Module | None) -> nn.Module | None:
-    """A 2D convolution as 1×k×k, a 2D normalisation as a 3D one, with the same parameters."""
-    if isinstance(module, nn.Conv2d):
-        (kh, kw), (sh, sw), (dh, dw), padding = module.kernel_size, module.stride, module.dilation, module.padding
-        assert not isinstance(padding, str)
-        sizes = {"kernel_size": (1, kh, kw), "stride": (1, sh, sw), "padding": (0, *padding), "dilation": (1, dh, dw)}
-        conv = nn.Conv3d(module.in_channels, module.out_channels, groups=module.groups, **sizes)  # type: ignore[arg-type]
-        conv.weight.data, conv.bias = module.weight.data.unsqueeze(2), module.bias
-        return conv
-    if isinstance(module, nn.BatchNorm2d):
-        norm = nn.BatchNorm3d(module.num_features, module.eps, module.momentum, module.affine)
-        norm.load_state_dict(module.state_dict())
-        return norm
-    return module
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from baselines.networks.initialise import initialise
+
 Mid = Callable[[int, int], int]
 
 
@@ -72,21 +74,12 @@ class R2Plus1D(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool3d(1)
         self.head = nn.Linear(inputs, classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class logits."""
         out: Tensor = self.head(self.pool(self.stages(self.stem(x))).flatten(1))
         return out
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation of convolutions, small normal for the classifier."""
-    if isinstance(module, nn.Conv3d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0, 0.01)
-        nn.init.zeros_(module.bias)
 
 
 def r2plus1d_18(

@@ -44,8 +44,8 @@ class Views(Strict):
 class Profile(Strict):
     """One setting.
 
-    network: options given to every network (such as its width). method: options per method prefix ("vared").
-    seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
+    network: options given to every network that takes them (such as its width). method: options per method prefix
+    ("vared"). seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
     sampling: "dense" (with stride) or "uniform".
     """
 

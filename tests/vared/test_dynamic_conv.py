@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from bench.cost import Counter, count_meta
 from bench.method import InputSpec
 from bench.policy import Forced
-from vared.method import VaRed
-from vared.reduce import spatial
+from vared.method import Units, VaRed
 
 KINDS = ["depthwise", "affine", "absorbable"]
 
@@ -55,26 +54,11 @@ class Bottleneck(nn.Module):
         return out
 
 
-class Frames(nn.Module):
-    """A 2D network over the frames of clips, (B, 3, T, H, W) as a batch of B·T."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frames = Pointwise(1, image=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.frames(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).mean(1)
-        return out
-
-
+BLOCK = Units(lambda name, module: "_" in name, lambda name: "block")
 FORMS = {
-    "clip": (lambda frames: Pointwise(frames, image=False), {"choose": spatial}),
-    "image": (lambda frames: Pointwise(frames, image=True), {"choose": spatial}),
-    "one policy a block": (
-        lambda frames: Bottleneck(),
-        {"choose": lambda n, m: "_" in n, "policy": lambda name: "block"},
-    ),
-    "merged frames": (lambda frames: Frames(), {"choose": spatial}),
+    "clip": (lambda frames: Pointwise(frames, image=False), Units()),
+    "image": (lambda frames: Pointwise(frames, image=True), Units()),
+    "one policy a block": (lambda frames: Bottleneck(), BLOCK),
 }
 
 
@@ -82,8 +66,8 @@ def reduced(kind: str, search_space: int, dimensions: str, frames: int, seed: in
     """A toy network in its VA-RED² form, with running statistics, scales and shifts that are not the initial ones."""
     torch.manual_seed(seed)
     spec = InputSpec("image", 8) if form == "image" else InputSpec("clip", 8, frames)
-    build, where = FORMS[form]
-    options = {"kind": kind, "search_space": search_space, "dimensions": dimensions, **where}
+    build, units = FORMS[form]
+    options = {"kind": kind, "search_space": search_space, "dimensions": dimensions, "units": units}
     method = VaRed(build(frames), spec, hidden=4, **options)
     for parameter in method.parameters():
         if parameter.requires_grad:
@@ -110,7 +94,7 @@ cases = given(
     dimensions=st.sampled_from(["both", "temporal", "channel"]),
     frames=st.integers(2, 9),
     seed=st.integers(0, 10**6),
-    form=st.sampled_from(["clip", "one policy a block", "merged frames"]),
+    form=st.sampled_from(["clip", "one policy a block"]),
     closed=st.sampled_from([0.0, 0.3, 0.6, 1.0]),
 )
 
@@ -255,14 +239,3 @@ def test_one_policy_decides_for_a_whole_block() -> None:
     assert b == frames * pixels * (4 * 27 + 3)  # depthwise: 4 of 7 channels
     assert c == frames * pixels * (3 * 7 + 2)
     assert [unit.gate is None for unit in method.units] == [False, True, True]
-
-
-def test_frames_in_the_batch_are_taken_as_time() -> None:
-    torch.manual_seed(0)
-    plain = Frames().eval()
-    expected = plain(sample := torch.randn(3, 3, 6, 8, 8))
-    method = VaRed(plain, InputSpec("clip", 8, 6)).eval()
-    policy = Forced({point: options[[0]] for point, options in method.decisions().items()})
-    with torch.no_grad():
-        torch.testing.assert_close(method(sample, policy).logits, expected, rtol=1e-5, atol=1e-6)
-    assert {point.rpartition(".")[2] for point in method.decisions()} == {"channel", "temporal"}

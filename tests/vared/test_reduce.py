@@ -77,3 +77,26 @@ def test_options_of_a_single_dimension() -> None:
     for dimensions in ("temporal", "channel"):
         method = vared("r2plus1d_18", frames=8, size=32, classes=5, network_options={"width": 8}, dimensions=dimensions)
         assert {point.rpartition(".")[2] for point in method.decisions()} == {dimensions}
+
+
+class Folded(nn.Module):
+    """Frames as a batch: its first convolution does not see samples, its second does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames, self.clips = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.frames(x.transpose(1, 2).flatten(0, 1))
+        out: Tensor = self.clips(frames.unflatten(0, (len(x), -1)).mean(1))
+        return out
+
+
+def test_convolutions_whose_batch_is_not_the_samples_stay_static() -> None:
+    assert [unit.name for unit in reduce(Folded(), (1, 3, 6, 8, 8))] == ["clips"]
+
+
+def test_units_of_one_policy_need_the_same_options() -> None:
+    network = nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(8, 8, 3, (4, 1, 1), 1))  # 8 frames, then 2
+    with pytest.raises(ValueError, match=r"p.temporal: 1 has 2 options, others 3"):
+        reduce(network, (1, 3, 8, 8, 8), policy=lambda name: "p", search_space=3)
