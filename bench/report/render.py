@@ -101,9 +101,9 @@ def published_text(table: Table, row: Row, column: Column) -> str:
 def place(table: Table, erratum: Erratum) -> str:
     """The cell that an erratum is about, by its labels in print."""
     row = table.row(erratum.row)
-    column = next(column for column in table.columns if column.id == erratum.column)
+    heads = {column.id: column.label for column in table.columns}
     labels = [f"{name} {text}" for name, text in row.labels.items()]
-    return ", ".join([*([row.group] if row.group else []), *labels, column.label])
+    return ", ".join([*([row.group] if row.group else []), *labels, heads.get(erratum.column, erratum.column)])
 
 
 def counts(joined: Sequence[Joined], number: int) -> Counter[str]:

@@ -52,7 +52,7 @@ def statistic(value: float, claim: Claim) -> str:
     """A claim's statistic: a ratio, points, a share of the mean or a correlation."""
     if claim.statistic.endswith("ratio"):
         text = f"{value:.3f}"
-    elif claim.statistic == "cost_spread":
+    elif claim.statistic.endswith("spread"):
         text = f"{100 * value:.1f} %"
     elif claim.kind == "accuracy":
         text = f"{value:+.2f}"
@@ -66,14 +66,17 @@ def margin(claim: Claim) -> str:
     sign = {"<=": "\u2264", ">=": "\u2265"}.get(claim.relation, claim.relation)
     name, unit = {
         "cost_ratio": ("multiply-adds, ratio", ""),
+        "reduction": ("multiply-adds of the plain network, ratio", ""),
         "speed_ratio": ("clips/s, ratio", ""),
-        "clip-1": ("clip-1, difference", " points"),
-        "video-1": ("video-1, difference", " points"),
         "cost_spread": ("standard deviation / mean", " %"),
+        "class_spread": ("standard deviation over classes / mean", " %"),
+        "layer_spread": ("standard deviation over layers / mean", " %"),
+        "class_range": ("range within a class", " points"),
         "motion": ("rank correlation", ""),
         "difficulty": ("rank correlation", ""),
-    }[claim.statistic]
-    value = 100 * claim.margin if claim.statistic == "cost_spread" else claim.margin
+        "RP": ("redundancy proportion, difference", ""),
+    }.get(claim.statistic, (f"{claim.statistic}, difference", " points"))
+    value = 100 * claim.margin if claim.statistic.endswith("spread") else claim.margin
     shown = f"{value:.2f}" if claim.statistic.endswith("ratio") else f"{value:g}"
     return f"{name} {sign} {shown.replace('-', MINUS)}{unit}"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
-from bench.tables.schema import Claim, Column, Experiment, Kind, Table
+from bench.tables.schema import Claim, Column, Experiment, Kind, Statistic, Table
 from bench.tables.verdicts import Judgement, judge
 
 NAN = float("nan")
@@ -134,6 +134,8 @@ def _last(block: Block, experiment: Experiment) -> int | None:
 
 def _measure(column: Column, runs: Runs) -> Measured:
     """One cell: the mean over seeds, with its interval where the per-video figures are stored."""
+    if column.kind not in _FIGURES:
+        return Measured(None, "not measured")
     try:
         return Measured(_FIGURES[column.kind]([runs[seed] for seed in sorted(runs)]))
     except NotMeasuredError as reason:
@@ -179,20 +181,16 @@ def _params(runs: Sequence[Run]) -> Interval:
     return Interval(float(np.mean(counts)) / 1e6, NAN, NAN)
 
 
-def _speed(runs: Sequence[Run]) -> Interval:
-    raise NotMeasuredError("not measured")
-
-
 _FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
     "gflops_avg": _gflops("average"),
     "gflops_max": _gflops("maximum"),
     "gflops_min": _gflops("minimum"),
-    "speed": _speed,
     "clip-1": _accuracy("clip-1"),
     "video-1": _accuracy("video-1"),
     "video-5": _accuracy("video-5"),
     "params": _params,
 }
+"""What records hold; a column of any other kind is "not measured"."""
 
 
 def _result(table: Table, claim: Claim, blocks: Sequence[Block]) -> ClaimResult:
@@ -232,8 +230,6 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None) -> J
 
 def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:
     """What the published cells give for a claim, and whether it meets the margin."""
-    if claim.statistic in ("motion", "difficulty"):
-        return "", None
     if claim.statistic == "cost_spread":
         kinds: tuple[Kind, ...] = ("gflops_max", "gflops_avg", "gflops_min")
         most, mean, least = (table.value(claim.row, kind) for kind in kinds)
@@ -243,20 +239,34 @@ def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:
     value = _printed_value(table, claim)
     if value is None:
         return "", None
-    ratio = claim.statistic.endswith("ratio")
-    shown = f"{value:.3f}" if ratio else f"{value:+.1f}".replace("-", "\u2212")
-    return shown, _meets(value, claim)
+    return f"{value:{_PRINTED[claim.statistic][2]}}".replace("-", "\u2212"), _meets(value, claim)
+
+
+_POINTS = "+.1f"
+_PRINTED: Mapping[Statistic, tuple[Kind, Kind | None, str]] = {
+    "cost_ratio": ("gflops_avg", "gflops_avg", ".3f"),
+    "speed_ratio": ("speed", "speed", ".3f"),
+    "reduction": ("reduction", None, ".1f"),
+    "clip-1": ("clip-1", "clip-1", _POINTS),
+    "video-1": ("video-1", "video-1", _POINTS),
+    "mAP": ("mAP", "mAP", _POINTS),
+    "recall": ("recall", "recall", _POINTS),
+    "classification": ("classification", "classification", _POINTS),
+    "mIoU": ("mIoU", "mIoU", _POINTS),
+    "RP": ("RP", "RP", "+.2f"),
+    "class_range": ("share_max", "share_min", _POINTS),
+}
+"""The cell that a statistic is computed from, the cell of the other row (or of the same), and how it is shown."""
 
 
 def _printed_value(table: Table, claim: Claim) -> float | None:
-    kinds: dict[str, Kind] = {
-        "cost_ratio": "gflops_avg",
-        "speed_ratio": "speed",
-        "clip-1": "clip-1",
-        "video-1": "video-1",
-    }
-    kind = kinds[claim.statistic]
-    first, second = table.value(claim.row, kind), table.value(str(claim.against), kind)
+    if claim.statistic not in _PRINTED:
+        return None
+    own, other, _ = _PRINTED[claim.statistic]
+    first = table.value(claim.row, own)
+    if other is None:
+        return first
+    second = table.value(claim.against or claim.row, other)
     if first is None or second is None:
         return None
     return first / second if claim.statistic.endswith("ratio") else round(first - second, 6)

@@ -8,21 +8,29 @@ import tomllib
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.tables.paths import published
 
-Kind = Literal["gflops_avg", "gflops_max", "gflops_min", "speed", "clip-1", "video-1", "video-5", "params"]
-Statistic = Literal["cost_ratio", "clip-1", "video-1", "cost_spread", "motion", "difficulty", "speed_ratio"]
+CostKind = Literal["gflops_avg", "gflops_max", "gflops_min", "gflops_frame", "params", "reduction"]
+SpeedKind = Literal["speed", "latency", "speedup"]
+AccuracyKind = Literal["clip-1", "video-1", "video-5", "mAP", "recall", "classification", "mIoU"]
+AnalysisKind = Literal["CC", "RMSE", "RP", "share", "share_max", "share_min"]
+Kind = Literal[CostKind, SpeedKind, AccuracyKind, AnalysisKind]
+Paired = Literal[
+    "cost_ratio", "clip-1", "video-1", "mAP", "recall", "classification", "mIoU", "difficulty", "RP", "speed_ratio"
+]
+Single = Literal["reduction", "cost_spread", "motion", "class_spread", "layer_spread", "class_range"]
+Statistic = Literal[Paired, Single]
 Relation = Literal["<", "<=", ">", ">="]
-PAIRED = {"cost_ratio", "clip-1", "video-1", "difficulty", "speed_ratio"}
+PAIRED = frozenset(get_args(Paired))
 """The statistics that compare a row with another one."""
 
 _NUMBER = r"[-\u2212+]?\d+(?:\.\d+)?"
-_CELL = re.compile(rf"(?P<value>{_NUMBER})(?P<unit>[M%]?)(?:\s*\((?P<derived>{_NUMBER})(?P<percent>%?)\))?")
+_CELL = re.compile(rf"(?P<value>{_NUMBER})(?P<unit>[M%×]?)(?:\s*\((?P<derived>{_NUMBER})(?P<percent>%?)\))?")
 
 
 class TableError(Exception):
@@ -34,12 +42,25 @@ class _Part(BaseModel):
 
 
 class Column(_Part):
-    """A column as printed. kind: what a record must hold to fill it."""
+    """A column as printed.
+
+    kind: what a record must hold to fill it:
+        gflops_avg, gflops_max, gflops_min: of one sample (a clip or a video). gflops_frame: of one frame.
+        params: learned weights. reduction: multiply-adds of the plain network over those of the method.
+        speed: clips or videos a second. latency: of one sample. speedup: speed over that of the plain network.
+        clip-1, video-1, video-5: top-1 of one clip; top-1 and top-5 of a video. mAP, mIoU: as named.
+        recall, classification: of YOWO's evaluation: the share of true boxes found, and of those the rightly named.
+        CC, RMSE, RP: correlation, root mean square error and proportion of redundant feature maps.
+        share, share_max, share_min: of the full cost of the dynamic convolutions that was computed.
+    bracket: what the column adds in brackets, computed from the cell and from that of the row beside which it is put:
+        the relative "change" in %, or a difference. None: the column has no brackets.
+    """
 
     id: str
     label: str
     unit: str
     kind: Kind
+    bracket: Literal["change", "own-other", "other-own"] | None = None
 
 
 class Experiment(_Part):
@@ -54,6 +75,9 @@ class Row(_Part):
     """A row as printed: its label cells, and its cells as one text a column ("" where nothing is printed).
 
     Either an experiment measures it, or `reason` says why none can.
+    beside: the row that its brackets compare it with.
+    printed: "table/row" of another table, where this one only refers to a row printed there.
+    size: side in pixels of the frames at which a network as it is costs what is printed. Seldom printed itself.
     """
 
     id: str
@@ -62,14 +86,21 @@ class Row(_Part):
     group: str = ""
     experiment: Experiment | None = None
     reason: str = ""
+    beside: str | None = None
+    printed: str | None = None
+    size: int | None = None
 
 
 class Erratum(_Part):
-    """What is inconsistent or left open in print. The cell itself stays as printed."""
+    """What is inconsistent or left open in print. The cell itself stays as printed.
+
+    column: of a cell, or the name of one of the row's labels. bracket: what the cell has in brackets is wrong.
+    """
 
     row: str
     column: str
     text: str
+    bracket: bool = False
 
 
 class Claim(_Part):
@@ -77,10 +108,15 @@ class Claim(_Part):
 
     statistic, row against `against`:
         cost_ratio: mean multiply-adds of the row over those of the other.
-        clip-1, video-1: difference of accuracy, row minus other, in points.
+        reduction: mean multiply-adds of the row's plain network over its own.
+        clip-1, video-1, mAP, recall, classification, mIoU: difference, row minus other, in points.
         cost_spread: standard deviation over clips of the row's cost, relative to its mean.
         motion: rank correlation of the share of temporal points computed in full with the video's true motion.
         difficulty: rank correlation of cost with the other row's mean clip-1 error over its seeds.
+        class_spread, layer_spread: standard deviation over classes or layers of the share of features that is computed,
+            relative to its mean.
+        class_range: largest minus smallest computed share among the clips of one class, mean over classes, in points.
+        RP: difference of the proportion of redundant feature maps, row minus other.
         speed_ratio: clips per second of the row over those of the other.
     """
 
@@ -95,12 +131,17 @@ class Claim(_Part):
 
 
 class Table(_Part):
-    """One published table. dataset: what its accuracies were measured on."""
+    """One published table.
+
+    dataset: what its accuracies were measured on; where there are several, the rows' groups tell them apart.
+    classes: of that data set.
+    """
 
     id: str
     title: str
     source: str
     dataset: str
+    classes: int | None = None
     columns: list[Column]
     errata: list[Erratum] = []
     rows: list[Row]
@@ -118,22 +159,30 @@ class Table(_Part):
         lines = [line for row in self.rows for line in _lines(row, self.columns)]
         return pd.DataFrame(lines, columns=["row", "group", "column", "text", "value", "unit", "derived"])
 
+    @cached_property
+    def numbers(self) -> dict[tuple[str, Kind], float]:
+        """The published numbers by row and kind; of two columns of one kind the first that is filled."""
+        kinds = {column.id: column.kind for column in self.columns}
+        printed = self.cells[~self.cells["derived"].astype(bool)].dropna(subset="value")
+        found: dict[tuple[str, Kind], float] = {}
+        for row, column, value in zip(printed["row"], printed["column"], printed["value"], strict=True):
+            found.setdefault((row, kinds[column]), float(value))
+        return found
+
     def row(self, id: str) -> Row:
         """The row of that id."""
         return next(row for row in self.rows if row.id == id)
 
     def value(self, row: str, kind: Kind) -> float | None:
         """The published number of that kind in a row, or None where none is printed."""
-        columns = [column.id for column in self.columns if column.kind == kind]
-        cells = self.cells
-        found = cells[(cells["row"] == row) & cells["column"].isin(columns) & ~cells["derived"].astype(bool)]
-        return None if found.empty or pd.isna(found["value"].iloc[0]) else float(found["value"].iloc[0])
+        return self.numbers.get((row, kind))
 
 
 def ids(folder: Path | None = None) -> list[str]:
-    """The tables of a folder (default: the published ones), table2 before table10."""
-    names = (path.stem for path in (folder or published()).glob("*.toml"))
-    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    """The tables of a folder (default: the published ones), the numbered ones first, table2 before table10."""
+    names = [path.stem for path in (folder or published()).glob("*.toml")]
+    names.sort(key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    return sorted(names, key=lambda name: not name.startswith("table"))
 
 
 def load(id: str, folder: Path | None = None) -> Table:
@@ -191,8 +240,10 @@ def _check(table: Table, name: str) -> None:
             raise TableError(f"row {row.id!r}: cells: {len(row.cells)} for {len(columns)} columns")
         if (row.experiment is None) != bool(row.reason):
             raise TableError(f"row {row.id!r}: experiment: give either an experiment or the reason why there is none")
+        if row.beside is not None and row.beside not in rows:
+            raise TableError(f"row {row.id!r}: beside: no row {row.beside!r}")
     for erratum in table.errata:
-        if erratum.row not in rows or erratum.column not in columns:
+        if erratum.row not in rows or erratum.column not in columns | table.row(erratum.row).labels.keys():
             raise TableError(f"errata: no cell at row {erratum.row!r}, column {erratum.column!r}")
     for claim in table.claims:
         _check_claim(claim, rows)
@@ -217,6 +268,8 @@ def _lines(row: Row, columns: list[Column]) -> list[tuple[str, str, str, str, fl
         match = _CELL.fullmatch(text)
         if match is None and not (text.startswith("[") and text.endswith("]")):
             raise TableError(f"row {row.id!r}: {column.id}: {text!r} is no number (a note stands in square brackets)")
+        if match and match["unit"] not in ("", column.unit):
+            raise TableError(f"row {row.id!r}: {column.id}: {text!r} is not in {column.unit or 'a plain number'}")
         value = _number(match["value"]) if match else float("nan")
         lines.append((row.id, row.group, column.id, text, value, column.unit, False))
         if match and match["derived"]:

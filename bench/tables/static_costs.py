@@ -34,7 +34,7 @@ class CostLine:
 
 
 def static_costs(published: Path, tables: Sequence[Table]) -> list[CostLine]:
-    """A line for each published row that is a static network of the reference file beside `published`, if there is one.
+    """A line for each row with a size that is a static network of the reference file beside `published`, if any.
 
     Raises:
         TableError: the reference file is not what it should be.
@@ -54,7 +54,7 @@ def static_costs(published: Path, tables: Sequence[Table]) -> list[CostLine]:
 
 def _lines(table: Table, row: Row, costs: dict[str, StaticCost]) -> list[CostLine]:
     published = table.value(row.id, "gflops_avg")
-    if row.experiment is None or row.experiment.options or published is None:
+    if row.experiment is None or row.experiment.options or row.size is None or published is None:
         return []
-    start = f"{row.experiment.method}@{row.experiment.frames}x"
-    return [CostLine(table.id, row.id, name, published, cost) for name, cost in costs.items() if name.startswith(start)]
+    name = f"{row.experiment.method}@{row.experiment.frames}x{row.size}"
+    return [CostLine(table.id, row.id, name, published, costs[name])] if name in costs else []

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval, ratio_interval, spearman_interval, spread_interval
 from bench.tables.runs import NotMeasuredError, Run, Runs, groups, per_video
-from bench.tables.schema import Claim, Relation
+from bench.tables.schema import Claim, Relation, Statistic
 
 Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
 FEWEST_SEEDS = 3
@@ -50,8 +50,8 @@ def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
 
     Compared are the seeds that both rows have; difficulty alone uses every seed of the other row.
     """
-    if claim.statistic == "speed_ratio":
-        return Judgement("not run", reason="speed was not measured")
+    if claim.statistic in UNMEASURED:
+        return Judgement("not run", reason=UNMEASURED[claim.statistic])
     paired = claim.against is not None and claim.statistic != "difficulty"
     seeds = sorted(row.keys() & against.keys() if paired else row.keys())
     if not seeds:
@@ -141,7 +141,7 @@ def _difficulty(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     return spearman_interval(cost.to_numpy().T, difficulty.loc[common].to_numpy(), groups(row[0], common))
 
 
-STATISTICS: Mapping[str, Runner] = {
+STATISTICS: Mapping[Statistic, Runner] = {
     "cost_ratio": _cost_ratio,
     "clip-1": _accuracy("clip_1"),
     "video-1": _accuracy("video_1"),
@@ -149,3 +149,17 @@ STATISTICS: Mapping[str, Runner] = {
     "motion": _motion,
     "difficulty": _difficulty,
 }
+
+UNMEASURED: Mapping[Statistic, str] = {
+    "speed_ratio": "speed was not measured",
+    "reduction": "the cost is not compared with the plain network's yet",
+    "mAP": "mean average precision is not measured yet",
+    "recall": "action localisation is not measured yet",
+    "classification": "action localisation is not measured yet",
+    "mIoU": "semantic segmentation is not measured yet",
+    "class_spread": "decisions are not compared between classes yet",
+    "layer_spread": "decisions are not compared between layers yet",
+    "class_range": "the cost of the dynamic convolutions alone is not compared within classes yet",
+    "RP": "the redundancy of feature maps is not measured yet",
+}
+"""The statistics that no record holds yet, and what to say of a claim that needs one."""

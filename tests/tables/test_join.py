@@ -30,12 +30,6 @@ def test_without_records_every_claim_still_has_its_print(tmp_path: Path) -> None
     assert not found["8f-sp2-cost"].latest
 
 
-@pytest.mark.parametrize("table", ["table1", "table4", "table10"])
-def test_the_print_meets_the_margins_of_its_own_claims(tmp_path: Path, table: str) -> None:
-    """A margin that the published numbers miss themselves would be ours, not the table's."""
-    assert [r.claim.id for r in joined(tmp_path, table).claims if r.satisfied is False] == []
-
-
 def test_a_row_is_measured_by_its_own_options_only(write, tmp_path: Path) -> None:
     write({"cost": 5 * 10**8}, **DYNAMIC)
     write({"cost": 1}, method=DYNAMIC["method"], options={"search_space": 2, "dimensions": "temporal"})
@@ -68,7 +62,7 @@ def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:
     assert table.rows["8f-sp3"][0].reason == "no record"
     assert table.rows["16f-sp2"][0].reason == "nothing was run with 16 frames"
     assert verdict(table, "8f-sp2-cost").reason == "failed: the loss is not finite"
-    assert joined(tmp_path, "table4").rows["corrnet"][0].reason == "method not built yet"
+    assert joined(tmp_path, "table4").rows["arnet"][0].reason == "arnet is not part of this suite yet"
 
 
 def test_a_failed_seed_is_told_beside_the_others(write, tmp_path: Path) -> None:
