@@ -29,3 +29,19 @@ NETWORKS = (
     "baselines.networks.x3d:x3d_l",
 )
 METHODS: tuple[str, ...] = ()
+WEIGHTS = (
+    "baselines.weights.networks:i3d",
+    "baselines.weights.networks:mobilenet_v2",
+    "baselines.weights.networks:r2plus1d_18_torchvision",
+    "baselines.weights.networks:resnet18",
+    "baselines.weights.networks:resnet34",
+    "baselines.weights.networks:resnet50",
+    "baselines.weights.networks:slowonly_r50",
+    "baselines.weights.networks:tsm_mobilenet_v2",
+    "baselines.weights.networks:tsm_resnet18",
+    "baselines.weights.networks:tsm_resnet50",
+    "baselines.weights.networks:x3d_xs",
+    "baselines.weights.networks:x3d_s",
+    "baselines.weights.networks:x3d_m",
+    "baselines.weights.networks:x3d_l",
+)

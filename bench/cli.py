@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from bench.cost import Count
     from bench.records import Record
+    from bench.tables.static_costs import CostLine
 
 OURS = ("bench", "baselines", "vared")
 
@@ -50,6 +52,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Benchmark and reproduction suite for efficient video recognition.",
 )
+
+weights = typer.Typer(no_args_is_help=True, help="Public checkpoints for the networks.")
+app.add_typer(weights, name="weights")
 
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 Options = Annotated[
@@ -95,10 +100,12 @@ def list_(as_json: Json = False) -> None:
 @app.command(epilog="Example: vared-bench cost r2plus1d_18 --frames 8 --size 128 --json")
 def cost(
     name: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
-    table: Annotated[str | None, typer.Option(help="Every static row of a published table instead.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Every static row of a published table instead, at its own size; or all.")
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
-    size: Annotated[int | None, typer.Option(min=1, help="Pixels each way; 112, and 128 with --table.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Classes of the head; 400, and 200 with --table.")] = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels each way.")] = 112,
+    classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 400,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of the network or the method; may be repeated."),
@@ -113,9 +120,9 @@ def cost(
     if (name is None) == (table is None):
         raise typer.BadParameter("give either NAME or --table")
     if table is not None:
-        _cost_of_table(table, size or 128, classes or 200, agreement, as_json)
+        _cost_of_tables(table, as_json)
         return
-    answer = _cost_of(str(name), frames, size or 112, classes or 400, _pairs(option), agreement)
+    answer = _cost_of(str(name), frames, size, classes, _pairs(option), agreement)
     if as_json:
         print(json.dumps(answer, indent=1))
     else:
@@ -183,7 +190,9 @@ def reproduce(
     from bench import profiles
     from bench import reproduce as whole
 
-    raise typer.Exit(whole.reproduce(profiles.load(profile), results, data_root, table, method, jobs))
+    chosen = [profiles.load(profile)]
+    chosen += [] if table or method else [profiles.load(name) for name in chosen[0].also]
+    raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
 
 
 @app.command(epilog="Example: vared-bench report --results runs --out pages --only table1")
@@ -199,6 +208,31 @@ def report(
     stores = [("shipped", published().parent / "measured"), ("yours", results / "records")]
     for page in render(published(), stores, out or results / "report", only):
         print(page)
+
+
+@weights.command("import", epilog="Example: vared-bench weights import x3d_m.pth x3d_m --out x3d_m.safetensors")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A state dict or a training checkpoint: safetensors or PyTorch.")],
+    network: Annotated[str, typer.Argument(help="The network that takes the weights.")],
+    out: Annotated[Path, typer.Option(help="Where they go, as safetensors with our names.")],
+    classes: Annotated[int | None, typer.Option(min=1, help="Refuse weights of another number of classes.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the network, as blocks=[3,4,23,3]; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Brings public weights (torchvision, PyTorchVideo, TSM, IBM's I3D) into a network of ours; runs no code in them.
+
+    The layout is found by the file's keys. Any key left over on either side, and any other shape, is refused.
+    """
+    answer = registry.weights(network)(file, out, classes=classes, options=_pairs(option))
+    if as_json:
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"{out}: {network} with {answer['classes']} classes, {answer['parameters']:,} parameters")
+    print(f"from {answer['layout']}; num_batches_tracked: {answer['num_batches_tracked']}")
+    print("trained on pixels in 0..1 normalised by mean {mean}, std {std}".format(**answer["normalisation"]))
 
 
 def _single(
@@ -289,34 +323,29 @@ def _count(module: nn.Module, shape: Sequence[int]) -> Count:
     return count(module, sample, strict=False)
 
 
-def _cost_of_table(table: str, size: int, classes: int, agreement: bool, as_json: bool) -> None:
-    """Published cost beside ours for the rows that are a network as it is."""
+def _cost_of_tables(name: str, as_json: bool) -> None:
+    """Published cost beside ours, under both conventions, for every static row of a table or of all."""
+    from bench.static import static_cost
     from bench.tables import schema
+    from bench.tables.static_costs import cost_lines
 
-    published, static = schema.load(table), registry.networks()
-    rows = []
-    for row in published.rows:
-        run = row.experiment
-        if run is not None and run.method in static:
-            answer = _cost_of(run.method, run.frames, size, classes, dict(run.options), agreement)
-            gflops = published.value(row.id, "gflops_avg")
-            rows.append({"row": row.id, "published_gflops": gflops, **answer})
+    lines = cost_lines([schema.load(id) for id in (schema.ids() if name == "all" else [name])], static_cost)
     if as_json:
-        print(json.dumps({"table": table, "rows": rows}, indent=1))
-    else:
-        columns = ["row", "network", "frames", "published", "multiply-adds", "fvcore", "ptflops"]
-        cells = [
-            [r["row"], r["name"], str(r["input"]["frames"]), f"{r['published_gflops']}", *_gflops(r)] for r in rows
-        ]
-        _print_table(f"{published.title}: GFLOPs (1e9 multiply-adds) at {size} x {size}", columns, cells)
-    unknown = sorted({name for row in rows for name in row["uncounted"]})
-    if unknown:
-        _stop(f"the counter does not know {', '.join(unknown)}: totals are too low", 1)
+        print(json.dumps([asdict(line) | {"cost": line.cost and line.cost.model_dump()} for line in lines], indent=1))
+        return
+    columns = ["table", "row", "network", "published", "multiply-adds", "", "fvcore's total", ""]
+    rows = [[line.table, line.row, line.name or "-", f"{line.published}", *_conventions(line)] for line in lines]
+    _print_table("GFLOPs (1e9 multiply-adds), and the difference to print", columns, rows)
+    for line in lines:
+        if line.remark:
+            print(f"{line.table}, {line.row}: {line.remark}")
 
 
-def _gflops(answer: dict[str, Any]) -> list[str]:
-    """Every counter's total in 1e9."""
-    return ["-" if macs is None else f"{macs / 1e9:.2f}" for macs in answer["counters"].values()]
+def _conventions(line: CostLine) -> list[str]:
+    """Both totals in 1e9, each with its difference to print."""
+    totals = [line.cost.macs / 1e9, line.cost.fvcore / 1e9] if line.cost else []
+    cells = [(f"{total:.3f}", f"{total / line.published - 1:+.2%}") for total in totals]
+    return [cell for pair in cells for cell in pair] or ["-"] * 4
 
 
 def _print_cost(answer: dict[str, Any]) -> None:

@@ -244,7 +244,8 @@ class Run:
         return {"static_macs": self.method.macs, "fvcore_macs": found.counters["fvcore"]}
 
     def _protocol(self) -> dict[str, Any]:
-        profile = self.profile.model_dump(include={"views", "recipe", "sampling", "stride", "network", "method"})
+        stated = {"views", "recipe", "sampling", "stride", "network", "method", "smoke"}
+        profile = self.profile.model_dump(include=stated)
         device = {"device": self.method.device.type, "evaluation_batch": BATCH}
         return {**profile, **device, "dataset_options": self.profile.dataset_options}
 

@@ -106,6 +106,21 @@ def network_options() -> set[str]:
     return set().union(*(_options(network(name))[0] for name in networks()))
 
 
+def weights(network: str) -> Callable[..., dict[str, Any]]:
+    """What imports public weights of a network: importer(file, out, classes=None, options=None) -> what they are.
+
+    Raises:
+        RegistryError: no weights of such a network are known.
+    """
+    providers = map(import_module, PROVIDERS)
+    targets = [target for provider in providers for target in getattr(provider, "WEIGHTS", ())]
+    importers = {target.rpartition(":")[2]: target for target in targets}
+    if network not in importers:
+        raise _unknown("public weights of", network, importers)
+    importer: Callable[..., dict[str, Any]] = _load(importers[network])
+    return importer
+
+
 def _entries() -> dict[str, tuple[str, str]]:
     """Name -> (kind, target). Networks and methods share one namespace, since either may stand alone."""
     table: dict[str, tuple[str, str]] = {}

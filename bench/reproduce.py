@@ -93,14 +93,35 @@ def _end_with_parent() -> None:
 
 
 def reproduce(
-    profile: Profile,
+    profiles: Sequence[Profile],
     results: Path,
     data_root: Path | None,
     tables: Sequence[str] | None,
     methods: Sequence[str] | None,
     jobs: int,
 ) -> int:
-    """Runs what is not recorded yet, `jobs` experiments side by side, and renders the report; 0 if all is recorded."""
+    """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
+    outcomes: set[str] = set()
+    for profile in profiles:
+        outcomes |= _run(profile, results, data_root, tables, methods, jobs)
+    shipped = published().parent / "measured"
+    for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
+        print(path)
+    if "elsewhere" in outcomes:
+        print("some rows are with another process: run again when it has ended", file=sys.stderr)
+    return 0 if outcomes == {"done"} else 1
+
+
+def _run(
+    profile: Profile,
+    results: Path,
+    data_root: Path | None,
+    tables: Sequence[str] | None,
+    methods: Sequence[str] | None,
+    jobs: int,
+) -> set[str]:
+    """Runs one profile, `jobs` experiments side by side; gives how they ended."""
     progress = Progress(plan(profile, tables, methods))
     count = len(progress.experiments)
     print(
@@ -108,7 +129,6 @@ def reproduce(
     )
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     context = multiprocessing.get_context("spawn")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         futures: dict[Future[tuple[Record | None, float]], Experiment] = {
             pool.submit(_work, experiment, profile, results, data_root, threads): experiment
@@ -121,12 +141,7 @@ def reproduce(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-    shipped = published().parent / "measured"
-    for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
-        print(path)
-    if "elsewhere" in progress.finished.values():
-        print("some rows are with another process: run again when it has ended", file=sys.stderr)
-    return 0 if set(progress.finished.values()) == {"done"} else 1
+    return set(progress.finished.values())
 
 
 def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:

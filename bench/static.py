@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.cost import count_meta
+from bench.cost import both_conventions, count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
+from bench.tables.static_costs import StaticCost
 from bench.training import GradientStage, cross_entropy
 
 
@@ -46,3 +47,12 @@ def static(network: str, *, frames: int, size: int, classes: int, network_option
     """The registered network `network` as a method."""
     module = registry.network(network)(frames, size, classes, **network_options)
     return Static(module, InputSpec("clip", size, frames))
+
+
+@functools.cache
+def static_cost(network: str, frames: int, size: int, classes: int) -> StaticCost:
+    """The cost of a registered network at an input, counted on meta tensors."""
+    with torch.device("meta"):
+        module = registry.build_network(network, frames=frames, size=size, classes=classes)
+    macs, fvcore = both_conventions(module, (1, 3, frames, size, size))
+    return StaticCost(macs=macs, fvcore=fvcore, params=sum(weight.numel() for weight in module.parameters()))

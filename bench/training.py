@@ -43,12 +43,10 @@ class GradientStage(Stage):
         loss: Callable[[Batch], tuple[Tensor, dict[str, float]]],
         recipe: Recipe,
         epochs: int,
-        lr: float | None = None,
         span: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.span = span
         self.name, self.method, self.loss, self.recipe, self.epochs = name, method, loss, recipe, epochs
-        self.lr = recipe.lr if lr is None else lr
         self.groups = [{**group, "params": list(group["params"])} for group in groups]
 
     def begin(self, steps: int) -> None:
@@ -56,7 +54,7 @@ class GradientStage(Stage):
         self.steps, self.done = steps, 0
         self.optimiser = torch.optim.SGD(
             [{"params": group["params"], "scale": group.get("scale", 1.0)} for group in self.groups],
-            lr=self.lr,
+            lr=self.recipe.lr,
             momentum=self.recipe.momentum,
             nesterov=True,
             weight_decay=self.recipe.weight_decay,
@@ -66,7 +64,7 @@ class GradientStage(Stage):
         """One update."""
         self.method.train()
         first, last = self.span
-        rate = self.lr * schedule(first + (last - first) * self.done / self.steps, self.recipe.warmup)
+        rate = self.recipe.lr * schedule(first + (last - first) * self.done / self.steps, self.recipe.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")

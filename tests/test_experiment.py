@@ -148,12 +148,12 @@ def test_reproduce_ends_with_a_report_and_runs_nothing_twice(
 ) -> None:
     profile = tiny.model_copy(update={"frames": [8], "recipe": tiny.recipe})
     results = tmp_path / "runs"
-    assert reproduce.reproduce(profile, results, None, None, ["r2plus1d_18"], 1) == 0
+    assert reproduce.reproduce([profile], results, None, None, ["r2plus1d_18"], 1) == 0
     pages = list((results / "report").iterdir())
     assert any(page.suffix == ".html" for page in pages)
     stamps = {path: path.stat().st_mtime_ns for path, _ in Store(results / "records")}
     assert len(stamps) == 1
-    assert reproduce.reproduce(profile, results, None, None, ["r2plus1d_18"], 1) == 0
+    assert reproduce.reproduce([profile], results, None, None, ["r2plus1d_18"], 1) == 0
     assert {path: path.stat().st_mtime_ns for path, _ in Store(results / "records")} == stamps
 
 
@@ -221,6 +221,6 @@ def test_an_error_of_one_experiment_does_not_stop_the_others(
     tiny: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile = tiny.model_copy(update={"frames": [8], "network": {**tiny.network, "width": -1}})
-    assert reproduce.reproduce(profile, tmp_path, None, None, ["r2plus1d_18", "vared/r2plus1d_18"], 1) == 1
+    assert reproduce.reproduce([profile], tmp_path, None, None, ["r2plus1d_18", "vared/r2plus1d_18"], 1) == 1
     said = capsys.readouterr().err
     assert ("[4/4]" in said and "RegistryError" in said) or "RuntimeError" in said

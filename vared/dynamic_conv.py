@@ -25,14 +25,11 @@ from vared.gate import Gate
 class Session:
     """What the units of one network share during one forward pass.
 
-    normalise: whether the weights of a point are divided by their sum, so that closing an option hands its part to the
-    others instead of shrinking the output.
     explore: chance with which a sample follows, at a point, one option drawn at random instead of its gate.
     trace: gate weights (B, options) at every decision point, as followed. pre: the gates' z, for the efficiency loss.
     standing_in: samples at each point whose options were all closed, so that the cheapest stood in.
     """
 
-    normalise: bool = False
     explore: float = 0.0
     policy: Policy = field(default_factory=Learned)
     dense: bool = False
@@ -53,8 +50,6 @@ class Session:
         closed = (weights <= 0).all(1)
         cheapest = F.one_hot(torch.tensor(weights.shape[1] - 1, device=z.device), weights.shape[1])
         weights = weights + closed.unsqueeze(1) * cheapest
-        if self.normalise:
-            weights = weights / weights.sum(1, keepdim=True)
         self.trace[point], self.pre[point], self.standing_in[point] = weights, z, closed
 
     def _drawn(self, weights: Tensor) -> Tensor:

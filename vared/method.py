@@ -60,14 +60,14 @@ UNITS: Mapping[str, Units] = {
 class VaRed(Method):
     """A classifier whose convolutions decide how many channels and frames they compute (VA-RED², ICLR 2021).
 
-    network: changed in place. efficiency: λ_e. finetune: share of all epochs trained with the efficiency loss, after
-    the rest without it. finetune_lr: its peak learning rate as a share of the recipe's; None: no second schedule, the
-    first one goes on. gate_scales: learning rate of the gates, relative, in the two stages. normalise: weights of a
-    decision point are divided by their sum (see `Session`). explore: chance of a random option in the first stage, so
-    that every option learns to do without the others. Further options are those of `vared.reduce.reduce`.
+    network: changed in place. units: what of it is dynamic. efficiency: λ_e. finetune: share of all epochs trained with
+    the efficiency loss, after the rest without it, under one schedule. gate_scales: learning rate of the gates,
+    relative, in the two stages. explore: chance of a random option in the first stage, so that every option learns to
+    do without the others. Further options are those of `vared.reduce.reduce`.
     """
 
-    revision = 2  # 1: cheap options start nearly closed, nothing is explored, λ_e = 2
+    revision = 3
+    """1: cheap options start nearly closed, nothing is explored, λ_e = 2. 2: as now, but closed gates stay closed."""
 
     def __init__(
         self,
@@ -77,19 +77,17 @@ class VaRed(Method):
         units: Units = SPATIAL,
         efficiency: float = 0.6,
         finetune: float = 0.4,
-        finetune_lr: float | None = None,
         gate_scales: tuple[float, float] = (0.1, 0.5),
-        normalise: bool = False,
-        explore: float = 0.25,
+        explore: float = 0.1,
         **options: Any,
     ) -> None:
         super().__init__()
         static = count_meta(network, spec.shape(1)).macs
-        self.session = Session(normalise)
+        self.session = Session()
         shape = spec.shape(1)
         self.units = reduce(network, shape, choose=units.choose, policy=units.policy, session=self.session, **options)
         self.network, self.spec = network, spec
-        self.efficiency, self.finetune, self.finetune_lr = efficiency, finetune, finetune_lr
+        self.efficiency, self.finetune = efficiency, finetune
         self.gate_scales, self.explore = gate_scales, explore
         self.fixed_macs = static - sum(unit.geometry.macs for unit in self.units)
         self._dense = False
@@ -126,11 +124,10 @@ class VaRed(Method):
         """Training with open gates, then fine-tuning with the efficiency loss."""
         second = round(recipe.epochs * self.finetune)
         first = recipe.epochs - second
-        turn = 1.0 if self.finetune_lr else first / recipe.epochs
-        lr, rest = (recipe.lr * self.finetune_lr, (0.0, 1.0)) if self.finetune_lr else (recipe.lr, (turn, 1.0))
+        turn = first / recipe.epochs
         return [
-            self._stage("train", recipe, first, recipe.lr, (0.0, turn), self.gate_scales[0], 0.0),
-            self._stage("finetune", recipe, second, lr, rest, self.gate_scales[1], self.efficiency),
+            self._stage("train", recipe, first, (0.0, turn), self.gate_scales[0], explore=self.explore),
+            self._stage("finetune", recipe, second, (turn, 1.0), self.gate_scales[1], efficiency=self.efficiency),
         ]
 
     def _stage(
@@ -138,28 +135,28 @@ class VaRed(Method):
         name: str,
         recipe: Recipe,
         epochs: int,
-        lr: float,
         span: tuple[float, float],
         scale: float,
-        efficiency: float,
+        *,
+        explore: float = 0.0,
+        efficiency: float = 0.0,
     ) -> Stage:
         gates = [p for unit in self.units if unit.gate for p in unit.gate.parameters()]
         known = {id(p) for p in gates}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
 
         def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-            return self._loss(batch, efficiency)
+            return self._loss(batch, explore, efficiency)
 
         groups: list[dict[str, Any]] = [{"params": others}, {"params": gates, "scale": scale}]
-        return GradientStage(name, self, groups, loss, recipe, epochs, lr, span)
+        return GradientStage(name, self, groups, loss, recipe, epochs, span=span)
 
-    def _loss(self, batch: Batch, efficiency: float) -> tuple[Tensor, dict[str, float]]:
-        self.session.start(Learned(), dense=True, explore=0.0 if efficiency else self.explore)
+    def _loss(self, batch: Batch, explore: float, efficiency: float) -> tuple[Tensor, dict[str, float]]:
+        self.session.start(Learned(), dense=True, explore=explore)
         loss, logits = cross_entropy(self.network, batch)
         correct = logits.detach().argmax(1) == batch.target
         ratio = self._ratio()
-        if efficiency:
-            loss = loss + efficiency * efficiency_loss(ratio, correct)
+        loss = loss + efficiency * efficiency_loss(ratio, correct)
         opened = torch.cat([weights > 0 for weights in self.session.trace.values()], 1)
         closed = torch.stack(list(self.session.standing_in.values()))
         logged = {"correct": correct, "ratio": ratio.detach(), "open": opened, "standing_in": closed}
@@ -193,14 +190,12 @@ def vared(
     kind: Kind = "absorbable",
     hidden: int = 16,
     pool: Pool = "space",
-    leak: float = 0.0,
+    leak: float = 0.5,
     efficiency: float = 0.6,
     finetune: float = 0.4,
-    finetune_lr: float | None = None,
     start: Sequence[float] = (1.0, 1.0),
     gate_scales: Sequence[float] = (0.1, 0.5),
-    normalise: bool = False,
-    explore: float = 0.25,
+    explore: float = 0.1,
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
     module = registry.network(network)(frames, size, classes, **network_options)
@@ -210,9 +205,7 @@ def vared(
         units=UNITS.get(network, SPATIAL),
         efficiency=efficiency,
         finetune=finetune,
-        finetune_lr=finetune_lr,
         gate_scales=(gate_scales[0], gate_scales[1]),
-        normalise=normalise,
         explore=explore,
         search_space=search_space,
         dimensions=dimensions,

@@ -188,7 +188,7 @@ def reduce(
     kind: Kind = "absorbable",
     hidden: int = 16,
     pool: Pool = "space",
-    leak: float = 0.0,
+    leak: float = 0.5,
     start: tuple[float, float] = (1.0, 1.0),
     session: Session | None = None,
 ) -> list[DynamicUnit]:

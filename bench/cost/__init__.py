@@ -4,7 +4,7 @@ It sees what the dispatcher runs and knows no method, network or table. An opera
 It may not touch decisions, timing or records.
 """
 
-from bench.cost.agreement import Agreement, agreement
+from bench.cost.agreement import Agreement, agreement, both_conventions
 from bench.cost.counter import Count, Counter, CountError, UncountedError, count, count_meta, samples
 from bench.cost.formulas import FORMULAS, ZERO_COST, Formula, register_formula
 
@@ -18,6 +18,7 @@ __all__ = [
     "Formula",
     "UncountedError",
     "agreement",
+    "both_conventions",
     "count",
     "count_meta",
     "register_formula",

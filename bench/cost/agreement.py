@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.cost.counter import count
+from bench.cost.counter import count, count_meta
 from bench.cost.formulas import ZERO_COST
 from bench.method import Prediction
 
@@ -61,6 +62,25 @@ def agreement(module: nn.Module, shape: Sequence[int]) -> Agreement:
         uncounted=ours.uncounted,
         missed={"fvcore": fvcore_missed, "ptflops": ptflops_missed},
     )
+
+
+def both_conventions(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
+    """Our multiply-adds, and what fvcore's default total is of convolutions, matrix products and batch normalisations.
+
+    That adds two for every value that a batch normalisation gives, and leaves out operations that are not torch's own.
+    fvcore itself needs real tensors, so minutes and gigabytes at the published sizes; a test holds this against it.
+    """
+    normalised: list[int] = []
+    handles = [
+        layer.register_forward_hook(lambda _module, _inputs, output: normalised.append(output.numel()))
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm)
+    ]
+    found = count_meta(module, shape)
+    for handle in handles:
+        handle.remove()
+    own = sum(macs for operation, macs in found.by_operation.items() if not operation.startswith("aten."))
+    return found.macs, found.macs - own + 2 * sum(normalised)
 
 
 class _Tensors(nn.Module):

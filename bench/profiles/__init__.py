@@ -46,7 +46,8 @@ class Profile(Strict):
 
     network: options given to every network that takes them (such as its width). method: options per method prefix
     ("vared"). seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
-    sampling: "dense" (with stride) or "uniform".
+    sampling: "dense" (with stride) or "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it
+    only shows that everything runs, so that no verdict is drawn.
     """
 
     name: str
@@ -65,11 +66,13 @@ class Profile(Strict):
     seeds: list[int]
     other_seeds: list[int]
     main_rows: list[str] = Field(default_factory=list)
+    also: list[str] = Field(default_factory=list)
+    smoke: bool = False
 
     @property
     def setting(self) -> str:
         """A digest of everything but names, prose, tables and seeds: what an experiment's identity hangs on."""
-        prose = {"name", "description", "tables", "frames", "seeds", "other_seeds", "main_rows"}
+        prose = {"name", "description", "tables", "frames", "seeds", "other_seeds", "main_rows", "also", "smoke"}
         text = self.model_dump_json(exclude=prose)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.accuracy.intervals import Interval
 from bench.records import Record, write_atomically
 from bench.report import text
-from bench.tables.join import ClaimResult, Joined, Judged, join
+from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow, join
 from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Column, Erratum, Row, Table, ids, load
-from bench.tables.static_costs import static_costs
+from bench.tables.static_costs import cost_lines, reference
 from bench.tables.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "inconclusive", "not run")
@@ -50,7 +51,12 @@ def render(
     tables = [load(id, published) for id in chosen]
     found = blocks(stores)
     joined = [join(table, found) for table in tables]
-    content = {"blocks": found, "joined": joined, "costs": static_costs(published, tables), "verdicts": VERDICTS}
+    content = {
+        "blocks": found,
+        "joined": joined,
+        "costs": cost_lines(tables, reference(published)),
+        "verdicts": VERDICTS,
+    }
     paths = []
     for name, escape in (("report.md", False), ("report.html", True)):
         page = _environment(escape).get_template(f"{name}.j2").render(content)
@@ -70,7 +76,20 @@ def _environment(escape: bool) -> Environment:
     )
     functions = (text.significant, text.percent, text.figure, text.ends, text.statistic, text.margin, text.bounds)
     environment.filters.update({function.__name__: function for function in functions}, md=markdown)
-    helpers = (groups, published_text, place, counts, ran, earlier, picture, settings, notes, records)
+    helpers: tuple[Callable[..., Any], ...] = (
+        groups,
+        published_text,
+        place,
+        counts,
+        ran,
+        why_idle,
+        measured,
+        why_not,
+        earlier,
+        picture,
+        settings,
+    )
+    helpers += (notes, records)
     environment.globals.update({function.__name__: function for function in helpers})
     return environment
 
@@ -114,6 +133,21 @@ def counts(joined: Sequence[Joined], number: int) -> Counter[str]:
 def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
     """The claims that were judged from some block, or from none."""
     return [claim for claim in claims if any(j.judgement.interval is not None for j in claim.latest) == wanted]
+
+
+def why_idle(claim: ClaimResult) -> str:
+    """Why no block has a judgement on a claim."""
+    return text.reasons([(item.block.name, item.judgement.reason) for item in claim.latest])
+
+
+def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
+    """The blocks in which a row was run."""
+    return [row for row in rows if row.seeds]
+
+
+def why_not(rows: Sequence[MeasuredRow]) -> str:
+    """Why a row was not run in the others."""
+    return text.reasons([(row.block.name, row.reason) for row in rows if not row.seeds]) if rows else ""
 
 
 def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.accuracy.intervals import Interval
@@ -86,6 +86,16 @@ def bounds(found: Interval, claim: Claim) -> str:
     if math.isnan(found.low):
         return "no interval"
     return f"{statistic(found.low, claim)} to {statistic(found.high, claim)}"
+
+
+def reasons(given: Sequence[tuple[str, str]]) -> str:
+    """(block, why it was not run) of every block: one reason alone if all share it, else each with its blocks."""
+    blocks: dict[str, list[str]] = {}
+    for block, reason in given:
+        blocks.setdefault(reason, []).append(block)
+    if len(blocks) == 1:
+        return next(iter(blocks))
+    return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in blocks.items())
 
 
 def settings(records: Iterable[Record], part: str) -> list[tuple[str, str]]:

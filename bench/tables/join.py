@@ -225,6 +225,8 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None) -> J
         if not others:
             why = f"row {other.id}: {block.reason(other.experiment, chosen)}"
             return Judged(block, revision, Judgement("not run", reason=why))
+    if block.smoke:
+        return Judged(block, revision, Judgement("not run", reason="smoke: no verdict"))
     return Judged(block, revision, judge(claim, runs, others))
 
 

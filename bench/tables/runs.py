@@ -66,6 +66,11 @@ class Block:
         setting = f", setting {self.setting[:6]}" if self.ambiguous else ""
         return f"{self.profile} ({self.store}{setting})"
 
+    @property
+    def smoke(self) -> bool:
+        """Whether its profile only shows that everything runs."""
+        return any(run.record.protocol.get("smoke") for run in self.runs)
+
     def of(self, experiment: Experiment) -> list[Run]:
         """Everything stored of an experiment: all seeds and revisions, failed ones too."""
         return [run for run in self.runs if _measures(run.record, experiment)]

@@ -1,15 +1,18 @@
-"""The static rows' published GFLOPs beside our multiply-adds and fvcore's total, from the reference costs."""
+"""The static rows' published GFLOPs beside our multiply-adds and fvcore's total."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.tables.schema import Row, Table, TableError
+
+REPRODUCED = 0.005
+"""A cost that differs from print by no more than this share is reproduced."""
 
 
 class StaticCost(BaseModel):
@@ -24,37 +27,70 @@ class StaticCost(BaseModel):
 
 @dataclass(frozen=True)
 class CostLine:
-    """A static row of a table. name: method@frames x size. published: in GFLOPs."""
+    """A static row of a table. name: "method@frames×size, classes". published: in GFLOPs. cost: None if not counted.
+
+    remark: why it was not counted, or what is known of a cost that neither convention reproduces.
+    """
 
     table: str
     row: str
     name: str
     published: float
-    cost: StaticCost
+    cost: StaticCost | None
+    remark: str
 
 
-def static_costs(published: Path, tables: Sequence[Table]) -> list[CostLine]:
-    """A line for each row with a size that is a static network of the reference file beside `published`, if any.
+Lookup = Callable[[str, int, int, int], StaticCost | None]
+"""(network, frames, size, classes) -> its cost, if it is known."""
+
+
+def cost_lines(tables: Sequence[Table], lookup: Lookup) -> list[CostLine]:
+    """A line for each row that states the size at which a static network costs what is printed."""
+    return [line for table in tables for row in table.rows if (line := _line(table, row, lookup))]
+
+
+def key(network: str, frames: int, size: int, classes: int) -> str:
+    """Under what a cost stands in the reference file."""
+    return f"{network}@{frames}x{size}, {classes} classes"
+
+
+def reference(published: Path) -> Lookup:
+    """The costs of the reference file beside the folder `published`; without one, none is known.
 
     Raises:
         TableError: the reference file is not what it should be.
     """
     path = published.parent / "reference" / "static_costs.json"
-    if not path.exists():
-        return []
+    costs: dict[str, StaticCost] = {}
     try:
-        costs = TypeAdapter(dict[str, StaticCost]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        if path.exists():
+            costs = TypeAdapter(dict[str, StaticCost]).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         raise TableError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except ValueError as error:
         raise TableError(f"{path.name}: {error}") from None
-    return [line for table in tables for row in table.rows for line in _lines(table, row, costs)]
+    return lambda *given: costs.get(key(*given))
 
 
-def _lines(table: Table, row: Row, costs: dict[str, StaticCost]) -> list[CostLine]:
-    published = table.value(row.id, "gflops_avg")
-    if row.experiment is None or row.experiment.options or row.size is None or published is None:
-        return []
-    name = f"{row.experiment.method}@{row.experiment.frames}x{row.size}"
-    return [CostLine(table.id, row.id, name, published, costs[name])] if name in costs else []
+def _line(table: Table, row: Row, lookup: Lookup) -> CostLine | None:
+    published, run = table.value(row.id, "gflops_avg"), row.experiment
+    if row.size is None or published is None:
+        return None
+    known = _known(table, row)
+    if run is None:
+        return CostLine(table.id, row.id, "", published, None, "; ".join([row.reason, *known]))
+    given = (run.method, run.frames, row.size, table.classes or 0)
+    cost = lookup(*given)
+    totals = (cost.macs, cost.fvcore) if cost else ()
+    if any(abs(total / 1e9 / published - 1) <= REPRODUCED for total in totals):
+        remark = ""
+    else:
+        remark = "; ".join(["not reproduced", *known]) if cost else "not in the reference file"
+    return CostLine(table.id, row.id, key(*given), published, cost, remark)
+
+
+def _known(table: Table, row: Row) -> list[str]:
+    """What the table's errata say of a printed cost."""
+    columns = [column.id for column in table.columns if column.kind == "gflops_avg"]
+    return [erratum.text for erratum in table.errata if erratum.row == row.id and erratum.column in columns]

@@ -8,7 +8,7 @@ from bench.records import RecordError, Store
 from bench.tables import TableError, load
 from bench.tables.join import Joined, join
 from bench.tables.runs import blocks
-from bench.tables.static_costs import static_costs
+from bench.tables.static_costs import cost_lines, reference
 
 DYNAMIC = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
 
@@ -130,7 +130,7 @@ def test_a_changed_per_video_table_is_refused(write, tmp_path: Path) -> None:
         joined(tmp_path)
 
 
-def reference(tmp_path: Path, text: str) -> Path:
+def written(tmp_path: Path, text: str) -> Path:
     (tmp_path / "reference").mkdir()
     (tmp_path / "reference" / "static_costs.json").write_text(text)
     return tmp_path / "published"
@@ -138,18 +138,24 @@ def reference(tmp_path: Path, text: str) -> Path:
 
 def test_static_costs_stand_beside_static_rows_only(tmp_path: Path) -> None:
     costs = {
-        "r2plus1d_18@8x128": {"macs": 1, "fvcore": 2, "params": 3},
-        "i3d@16x256": {"macs": 4, "fvcore": 5, "params": 6},
+        "r2plus1d_18@8x128, 200 classes": {"macs": 27_600_000_000, "fvcore": 2, "params": 3},
+        "i3d@16x256, 200 classes": {"macs": 4, "fvcore": 5, "params": 6},
     }
-    lines = static_costs(reference(tmp_path, json.dumps(costs)), [load("table1"), load("table10")])
-    assert [(line.table, line.row, line.published, line.cost.fvcore) for line in lines] == [
-        ("table1", "8f-static", 27.7, 2),
-        ("table10", "8f-static", 27.7, 2),
-    ]
+    lines = cost_lines([load("table1"), load("table10")], reference(written(tmp_path, json.dumps(costs))))
+    found = [(line.table, line.row, line.published, line.remark) for line in lines]
+    assert ("table1", "8f-static", 27.7, "") in found and ("table10", "8f-static", 27.7, "") in found
+    assert {line.remark for line in lines if line.cost is None} == {"not in the reference file"}
+    assert {line.row for line in lines} == {"8f-static", "16f-static", "32f-static"}
+
+
+def test_a_cost_that_neither_convention_reproduces_says_so(tmp_path: Path) -> None:
+    costs = {"tpn@8x224, 200 classes": {"macs": 28_000_000_000, "fvcore": 28_100_000_000, "params": 3}}
+    lines = cost_lines([load("table3")], reference(written(tmp_path, json.dumps(costs))))
+    assert lines[0].remark.startswith("not reproduced; ") and "auxiliary" in lines[0].remark
 
 
 @pytest.mark.parametrize(("text", "message"), [('{"a": {"macs": 1}}', "a.fvcore"), ("{", "static_costs.json")])
 def test_faulty_static_costs_are_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TableError, match=message) as caught:
-        static_costs(reference(tmp_path, text), [load("table1")])
+        reference(written(tmp_path, text))
     assert "\n" not in str(caught.value)
