@@ -67,7 +67,7 @@ class VaRed(Method):
     """
 
     revision = 3
-    """1: cheap options start nearly closed, nothing is explored, λ_e = 2. 2: as now, but closed gates stay closed."""
+    """1: cheap options start nearly closed, nothing is explored, λ_e = 2. 2: more is explored, closed gates stay so."""
 
     def __init__(
         self,
