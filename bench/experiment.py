@@ -7,6 +7,7 @@ what is under way. Several processes may work on one folder: each takes what no 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import sys
@@ -121,10 +122,14 @@ def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
 
 
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
-    """Everything that the result hangs on."""
+    """Everything that the result hangs on; of weights to start from, their content and not their path."""
+    options = dict(experiment.options)
+    if registry.WEIGHTS in options:
+        digest = hashlib.sha256(Path(options[registry.WEIGHTS]).read_bytes()).hexdigest()
+        options[registry.WEIGHTS] = f"sha256:{digest}"
     return Identity(
         method=experiment.method,
-        options=dict(experiment.options),
+        options=options,
         frames=experiment.frames,
         size=profile.size,
         profile=profile.name,

@@ -30,7 +30,7 @@ class InputSpec:
     """What one sample is.
 
     kind: "clip" (B, C, T, H, W), "clips" (B, N, C, T, H, W: a clip sequence or a video) or "image" (B, C, H, W).
-    mean, std: of the normalisation applied to pixels in 0..1.
+    mean, std: of the normalisation applied to pixels in 0..1, for all channels or for each.
     unit: what the cost of one sample is stated per.
     """
 
@@ -39,8 +39,8 @@ class InputSpec:
     frames: int = 1
     clips: int = 1
     channels: int = 3
-    mean: float = 0.45
-    std: float = 0.225
+    mean: float | tuple[float, ...] = 0.45
+    std: float | tuple[float, ...] = 0.225
     unit: Literal["clip", "video", "image"] = "clip"
 
     def shape(self, batch: int = 1) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("baselines", "vared")
 STATIC = "bench.static:static"
+WEIGHTS = "weights"  # the option that every network takes
 RESERVED = {"network", "frames", "size", "classes", "network_options"}  # given to builders by `build`, never options
 
 
@@ -53,15 +55,23 @@ def network(name: str) -> Callable[..., nn.Module]:
 def build_network(name: str, *, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
     """Builds a network as a plain module.
 
+    Every network takes the option `weights` besides its own: a file of `weights import` to start from.
+
     Raises:
         RegistryError: an unknown name or option, or a value that the builder refuses.
+        WeightsError: the weights do not fit.
     """
-    builder = network(name)
+    builder, weights = network(name), options.pop(WEIGHTS, None)
     _check_options(name, builder, options)
     try:
-        return builder(frames, size, classes, **options)
+        built = builder(frames, size, classes, **options)
     except ValueError as error:
         raise RegistryError(f"{name}: {error}") from error
+    if weights is not None:
+        from bench.weights import load  # brings torch, which listing must not
+
+        load(built, name, Path(weights))
+    return built
 
 
 def build(
@@ -85,7 +95,7 @@ def build(
     _check_options(method, builder, options)
     given: dict[str, Any] = {"frames": frames, "size": size, "classes": classes, **options}
     if under is not None:
-        _check_options(under, network(under), network_options or {})
+        _check_options(under, network(under), (network_options or {}).keys() - {WEIGHTS})
         given |= {"network": under, "network_options": dict(network_options or {})}
     try:
         return _checked(name, builder(**given))
@@ -96,7 +106,7 @@ def build(
 def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options given in one heap, as (network's, method's): the network takes those that its builder names."""
     _, under = _split(name)
-    accepted = _options(network(under))[0] if under is not None else set()
+    accepted = _options(network(under))[0] | {WEIGHTS} if under is not None else set()
     theirs = {key: value for key, value in options.items() if key in accepted}
     return theirs, {key: value for key, value in options.items() if key not in accepted}
 

@@ -15,6 +15,7 @@ from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.tables.static_costs import StaticCost
 from bench.training import GradientStage, cross_entropy
+from bench.weights import clip_spec
 
 
 class Static(Method):
@@ -45,8 +46,8 @@ class Static(Method):
 
 def static(network: str, *, frames: int, size: int, classes: int, network_options: Mapping[str, Any]) -> Static:
     """The registered network `network` as a method."""
-    module = registry.network(network)(frames, size, classes, **network_options)
-    return Static(module, InputSpec("clip", size, frames))
+    module = registry.build_network(network, frames=frames, size=size, classes=classes, **network_options)
+    return Static(module, clip_spec(module, size, frames))
 
 
 @functools.cache

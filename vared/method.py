@@ -15,6 +15,7 @@ from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 from bench.training import GradientStage, cross_entropy
+from bench.weights import clip_spec
 from vared.cheap import Kind
 from vared.dynamic_conv import Session
 from vared.efficiency_loss import efficiency_loss, step_share
@@ -198,10 +199,10 @@ def vared(
     explore: float = 0.1,
 ) -> VaRed:
     """VA-RED² on the registered network `network`; options as of `VaRed` and `vared.reduce.reduce`."""
-    module = registry.network(network)(frames, size, classes, **network_options)
+    module = registry.build_network(network, frames=frames, size=size, classes=classes, **network_options)
     return VaRed(
         module,
-        InputSpec("clip", size, frames),
+        clip_spec(module, size, frames),
         units=UNITS.get(network, SPATIAL),
         efficiency=efficiency,
         finetune=finetune,

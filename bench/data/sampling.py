@@ -222,6 +222,7 @@ def _normalise(clips: Tensor, spec: InputSpec) -> Tensor:
     count, frames = _shape(spec)
     clips = clips.view(len(clips), count, frames, *clips.shape[2:]).permute(0, 1, 5, 2, 3, 4)  # (B, N, C, T, S, S)
     sample = clips.to(torch.float32, memory_format=torch.contiguous_format)
-    sample.mul_(1 / (255 * spec.std)).sub_(spec.mean / spec.std)
+    mean, std = (torch.tensor(value, dtype=torch.float64).view(-1, 1, 1, 1) for value in (spec.mean, spec.std))
+    sample = sample * (1 / (255 * std)).float() - (mean / std).float()
     shape = (len(clips), count, spec.channels, *sample.shape[3:])
     return sample.expand(shape).reshape(spec.shape(len(clips))).contiguous()

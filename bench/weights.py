@@ -1,0 +1,67 @@
+"""Networks that start from stored weights, in the form that `weights import` writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file
+from torch import nn
+
+from bench.method import InputSpec
+
+METADATA = "vared-bench"
+"""The entry of a file's metadata that says what it holds: network, classes, normalisation."""
+
+
+class WeightsError(Exception):
+    """A file of weights cannot be used; the message names it and says why."""
+
+
+def load(network: nn.Module, name: str, path: Path) -> None:
+    """Loads the weights of the registered network `name` into `network`, in place.
+
+    A classifier for another number of classes stays as it was drawn. The normalisation of pixels that the weights were
+    trained with is left in `network.normalisation`, for `clip_spec`.
+
+    Raises:
+        WeightsError: not a file of `weights import`, or of another network, or shapes differ elsewhere.
+    """
+    said, found = _said(path), load_file(path)
+    if said["network"] != name:
+        raise WeightsError(f"{path}: holds the weights of {said['network']}, not of {name}")
+    wanted = network.state_dict()
+    if found.keys() != wanted.keys():
+        unlike = sorted(found.keys() ^ wanted.keys())
+        raise WeightsError(f"{path}: {len(unlike)} names differ from those of this {name}, such as {unlike[0]}")
+    for key, value in wanted.items():
+        own, shape = tuple(value.shape), tuple(found[key].shape)
+        if own != shape:
+            if not own or own[1:] != shape[1:] or shape[0] != said["classes"]:
+                raise WeightsError(f"{path}: {key} has shape {shape}, here it is {own}")
+            found[key] = value  # the classifier, for other classes
+    network.load_state_dict(found)
+    mean, std = (tuple(said["normalisation"][key]) for key in ("mean", "std"))
+    network.normalisation = (mean, std)  # type: ignore[assignment]
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What the file says of itself."""
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            said: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
+    except (safetensors.SafetensorError, KeyError, ValueError):
+        raise WeightsError(f"{path}: not a file that `weights import` wrote") from None
+    return said
+
+
+def clip_spec(network: nn.Module, size: int, frames: int) -> InputSpec:
+    """What a network takes as clips, its pixels normalised as its weights want them where they say so."""
+    given: tuple[tuple[float, ...], tuple[float, ...]] | None = getattr(network, "normalisation", None)
+    spec = InputSpec("clip", size, frames)
+    return replace(spec, mean=given[0], std=given[1]) if given else spec

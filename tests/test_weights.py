@@ -1,0 +1,101 @@
+"""Networks that start from stored weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bench import registry
+from bench.data.sampling import _normalise
+from bench.experiment import Experiment, Run
+from bench.method import InputSpec
+from bench.profiles import load
+from bench.weights import METADATA, WeightsError
+
+SMALL: dict[str, Any] = {"width": 4, "blocks": (1, 1, 1, 1)}
+NORMALISATION = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.1]}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    torch.manual_seed(7)
+    network = registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, **SMALL)
+    said = {"network": "r2plus1d_18", "classes": 5, "normalisation": NORMALISATION}
+    save_file(network.state_dict(), tmp_path / "w.safetensors", {METADATA: json.dumps(said)})
+    return tmp_path / "w.safetensors"
+
+
+def built(name: str, classes: int, weights: Path) -> Any:
+    torch.manual_seed(8)
+    options = {**SMALL, "weights": str(weights)}
+    return registry.build(name, frames=4, size=16, classes=classes, network_options=options)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_18", "vared/r2plus1d_18"])
+def test_networks_start_from_the_file_and_normalise_as_it_says(name: str, stored: Path) -> None:
+    method = built(name, 5, stored)
+    torch.manual_seed(7)
+    wanted = registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, **SMALL)
+    found = {key.removeprefix("network.") for key in method.state_dict()}
+    assert {"head.weight", "stem.0.weight"} <= found
+    assert torch.equal(method.network.stem[0].weight, wanted.stem[0].weight)
+    assert torch.equal(method.network.head.weight, wanted.head.weight)
+    assert (method.spec.mean, method.spec.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
+
+
+def test_a_classifier_of_other_classes_stays_as_drawn(stored: Path) -> None:
+    method = built("r2plus1d_18", 3, stored)
+    torch.manual_seed(8)
+    drawn = registry.build_network("r2plus1d_18", frames=4, size=16, classes=3, **SMALL)
+    assert torch.equal(method.network.head.weight, drawn.head.weight)
+    assert not torch.equal(method.network.stem[0].weight, drawn.stem[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        ("r2plus1d_18_torchvision", SMALL, "holds the weights of r2plus1d_18, not of"),
+        ("r2plus1d_18", {**SMALL, "width": 8}, "has shape"),
+        ("r2plus1d_18", {"width": 4, "blocks": (2, 1, 1, 1)}, "names differ"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line(
+    stored: Path, network: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        registry.build_network(network, frames=4, size=16, classes=5, weights=str(stored), **options)
+    assert str(stored) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_no_import_wrote_are_one_line(tmp_path: Path) -> None:
+    bare, broken = tmp_path / "bare.safetensors", tmp_path / "broken.safetensors"
+    save_file({"a": torch.zeros(1)}, bare)
+    broken.write_bytes(b"no weights")
+    for path, message in ((bare, "not a file"), (broken, "not a file"), (tmp_path / "none", "no such file")):
+        with pytest.raises(WeightsError, match=message):
+            registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, weights=str(path), **SMALL)
+
+
+def test_a_run_hangs_on_the_content_of_its_weights_and_not_on_their_path(stored: Path, tmp_path: Path) -> None:
+    sizes = {"train_videos": 4, "validation_videos": 4, "test_videos": 4}
+    profile = load("quick").model_copy(update={"dataset_options": sizes, "network": SMALL})
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(stored.read_bytes())
+    ids = []
+    for options in ((("weights", str(stored)),), (("weights", str(copy)),), ()):
+        ids.append(Run(Experiment("r2plus1d_18", options, 8, 0), profile, tmp_path, None).identity)
+    assert ids[0] == ids[1] != ids[2]
+    assert str(tmp_path) not in ids[0].model_dump_json()
+
+
+def test_pixels_are_normalised_channel_by_channel() -> None:
+    spec = InputSpec("clip", 2, 1, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
+    for channels in (1, 3):  # grey is repeated
+        pixels = torch.full((1, 1, 2, 2, channels), 51, dtype=torch.uint8)  # 0.2
+        found = _normalise(pixels, spec)[0, :, 0, 0, 0]
+        torch.testing.assert_close(found, torch.tensor([-1.0, -1.0, -4.0]))
