@@ -122,7 +122,7 @@ def cost(
     if table is not None:
         _cost_of_tables(table, as_json)
         return
-    answer = _cost_of(str(name), frames, size, classes, _pairs(option), agreement)
+    answer = _cost_of(str(name), frames, size, classes, _options(option), agreement)
     if as_json:
         print(json.dumps(answer, indent=1))
     else:
@@ -191,7 +191,8 @@ def reproduce(
     from bench import reproduce as whole
 
     chosen = [profiles.load(profile)]
-    chosen += [] if table or method else [profiles.load(name) for name in chosen[0].also]
+    if not (table or method):
+        chosen += [profiles.load(name) for name in chosen[0].also]
     raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
 
 
@@ -226,7 +227,7 @@ def import_(
 
     The layout is found by the file's keys. Any key left over on either side, and any other shape, is refused.
     """
-    answer = registry.weights(network)(file, out, classes=classes, options=_pairs(option))
+    answer = registry.weights(network)(file, out, classes=classes, options=_options(option))
     if as_json:
         print(json.dumps(answer, indent=1))
         return
@@ -255,7 +256,7 @@ def _single(
         profile=chosen,
         frames=frames or chosen.frames[0],
         seed=seed,
-        options=_pairs(option),
+        options=_options(option),
         results=results,
         data_root=data_root,
         until=until,
@@ -273,6 +274,14 @@ def _pairs(given: list[str] | None) -> dict[str, Any]:
             pairs[key] = json.loads(value)
         except ValueError:
             pairs[key] = value
+    return pairs
+
+
+def _options(given: list[str] | None) -> dict[str, Any]:
+    """Options of a network or a method."""
+    pairs = _pairs(given)
+    for key in registry.RESERVED & pairs.keys():
+        raise typer.BadParameter(f"{key} is no --option: a flag or the profile gives it")
     return pairs
 
 
@@ -330,11 +339,13 @@ def _cost_of_tables(name: str, as_json: bool) -> None:
     from bench.tables.static_costs import cost_lines
 
     lines = cost_lines([schema.load(id) for id in (schema.ids() if name == "all" else [name])], static_cost)
+    if not lines:
+        _stop(f"{name}: no row states the size at which a static network costs what is printed", 2)
     if as_json:
         print(json.dumps([asdict(line) | {"cost": line.cost and line.cost.model_dump()} for line in lines], indent=1))
         return
-    columns = ["table", "row", "network", "published", "multiply-adds", "", "fvcore's total", ""]
-    rows = [[line.table, line.row, line.name or "-", f"{line.published}", *_conventions(line)] for line in lines]
+    columns = ["table", "row", "network", "published", "multiply-adds", "difference", "fvcore's total", "difference"]
+    rows = [[line.table, line.row, line.name or "-", line.text, *_conventions(line)] for line in lines]
     _print_table("GFLOPs (1e9 multiply-adds), and the difference to print", columns, rows)
     for line in lines:
         if line.remark:
@@ -382,7 +393,10 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, title=title or None)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # a file or a pipe has room
+    console.print(table)
 
 
 def _stop(message: str, code: int) -> NoReturn:

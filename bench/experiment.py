@@ -58,24 +58,31 @@ class Experiment:
 
 
 def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> list[Experiment]:
-    """What the chosen tables (default: the profile's) need, each experiment once, the short clips first.
+    """What the chosen tables (default: the profile's, and its methods) need, each experiment once, short clips first.
 
     Raises:
-        ExperimentError: a table that the profile does not measure, or nothing to run.
+        ExperimentError: a table that the profile does not measure, a main row that there is not, or nothing to run.
     """
     for table in tables or []:
         if table not in profile.tables:
             raise ExperimentError(f"{table}: profile {profile.name} measures {', '.join(profile.tables)}")
     found: dict[Experiment, None] = {}
+    mains = set(profile.main_rows)
     for table in tables or profile.tables:
         for row in schema.load(table).rows:
             run = row.experiment
+            main = f"{table}/{row.id}" in mains
+            mains.discard(f"{table}/{row.id}")
             if run is None or run.frames not in profile.frames or (methods and run.method not in methods):
                 continue
-            main = f"{table}/{row.id}" in profile.main_rows
             options = tuple(sorted(run.options.items()))
             for seed in profile.seeds if main else profile.other_seeds:
                 found[Experiment(run.method, options, run.frames, seed)] = None
+    if mains and not tables:
+        raise ExperimentError(f"profile {profile.name}: main_rows: no row {', '.join(sorted(mains))}")
+    for method in [] if tables else profile.methods:
+        if not methods or method in methods:
+            found |= {Experiment(method, (), profile.frames[0], seed): None for seed in profile.other_seeds}
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
@@ -113,8 +120,10 @@ def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
     """Of the profile's network options those that the network under `method` takes.
 
     Raises:
-        ExperimentError: an option that no network takes.
+        ExperimentError: an option that no network takes, or weights, on which identities could not hang.
     """
+    if registry.WEIGHTS in profile.network:
+        raise ExperimentError(f"profile {profile.name}: network: weights are given by --option weights=FILE")
     theirs, others = registry.split_options(method, profile.network)
     if unknown := others.keys() - registry.network_options():
         raise ExperimentError(f"profile {profile.name}: network: no network takes {', '.join(sorted(unknown))}")
@@ -124,7 +133,7 @@ def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
     """Everything that the result hangs on; of weights to start from, their content and not their path."""
     options = dict(experiment.options)
-    if registry.WEIGHTS in options:
+    if registry.WEIGHTS in registry.split_options(experiment.method, options)[0]:
         digest = hashlib.sha256(Path(options[registry.WEIGHTS]).read_bytes()).hexdigest()
         options[registry.WEIGHTS] = f"sha256:{digest}"
     return Identity(

@@ -61,13 +61,17 @@ def build_network(name: str, *, frames: int, size: int, classes: int, **options:
         RegistryError: an unknown name or option, or a value that the builder refuses.
         WeightsError: the weights do not fit.
     """
-    builder, weights = network(name), options.pop(WEIGHTS, None)
+    builder = network(name)
+    named = WEIGHTS in options
+    weights = options.pop(WEIGHTS, "")
+    if not isinstance(weights, str):
+        raise RegistryError(f"{name}: weights: {weights!r} is no path")
     _check_options(name, builder, options)
     try:
         built = builder(frames, size, classes, **options)
-    except ValueError as error:
-        raise RegistryError(f"{name}: {error}") from error
-    if weights is not None:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:  # of options that cannot be
+        raise RegistryError(f"{name}: {' '.join(str(error).split())}") from error
+    if named:
         from bench.weights import load  # brings torch, which listing must not
 
         load(built, name, Path(weights))

@@ -102,9 +102,10 @@ def reproduce(
 ) -> int:
     """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
+    plans = [(profile, plan(profile, tables, methods)) for profile in profiles]  # all, before the first is run
     outcomes: set[str] = set()
-    for profile in profiles:
-        outcomes |= _run(profile, results, data_root, tables, methods, jobs)
+    for profile, experiments in plans:
+        outcomes |= _run(profile, experiments, results, data_root, jobs)
     shipped = published().parent / "measured"
     for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
         print(path)
@@ -114,19 +115,12 @@ def reproduce(
 
 
 def _run(
-    profile: Profile,
-    results: Path,
-    data_root: Path | None,
-    tables: Sequence[str] | None,
-    methods: Sequence[str] | None,
-    jobs: int,
+    profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None, jobs: int
 ) -> set[str]:
-    """Runs one profile, `jobs` experiments side by side; gives how they ended."""
-    progress = Progress(plan(profile, tables, methods))
-    count = len(progress.experiments)
-    print(
-        f"profile {profile.name}: {count} experiments, {jobs} side by side, in {results}", file=sys.stderr, flush=True
-    )
+    """Runs the experiments of one profile, `jobs` side by side; gives how they ended."""
+    progress = Progress(experiments)
+    what = f"{len(experiments)} experiments, {jobs} side by side, in {results}"
+    print(f"profile {profile.name}: {what}", file=sys.stderr, flush=True)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:

@@ -16,6 +16,8 @@ from bench.method import InputSpec
 METADATA = "vared-bench"
 """The entry of a file's metadata that says what it holds: network, classes, normalisation."""
 
+SHRUNK = "the profile, or an option, may have shrunk the network"
+
 
 class WeightsError(Exception):
     """A file of weights cannot be used; the message names it and says why."""
@@ -36,26 +38,30 @@ def load(network: nn.Module, name: str, path: Path) -> None:
     wanted = network.state_dict()
     if found.keys() != wanted.keys():
         unlike = sorted(found.keys() ^ wanted.keys())
-        raise WeightsError(f"{path}: {len(unlike)} names differ from those of this {name}, such as {unlike[0]}")
+        raise WeightsError(
+            f"{path}: {len(unlike)} names differ from those of this {name}, such as {unlike[0]}; {SHRUNK}"
+        )
     for key, value in wanted.items():
         own, shape = tuple(value.shape), tuple(found[key].shape)
         if own != shape:
             if not own or own[1:] != shape[1:] or shape[0] != said["classes"]:
-                raise WeightsError(f"{path}: {key} has shape {shape}, here it is {own}")
+                raise WeightsError(f"{path}: {key} has shape {shape}, here it is {own}; {SHRUNK}")
             found[key] = value  # the classifier, for other classes
-    network.load_state_dict(found)
+    if not any(value.is_meta for value in wanted.values()):  # those are only counted
+        network.load_state_dict(found)
     mean, std = (tuple(said["normalisation"][key]) for key in ("mean", "std"))
     network.normalisation = (mean, std)  # type: ignore[assignment]
 
 
 def _said(path: Path) -> dict[str, Any]:
     """What the file says of itself."""
-    if not path.exists():
+    if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
         with safetensors.safe_open(path, "pt") as file:
             said: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
-    except (safetensors.SafetensorError, KeyError, ValueError):
+        _ = said["network"], said["classes"], said["normalisation"]["mean"], said["normalisation"]["std"]
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
         raise WeightsError(f"{path}: not a file that `weights import` wrote") from None
     return said
 

@@ -48,7 +48,7 @@ def test_shipped_static_costs_are_ours() -> None:
         network, _, given = line.name.partition("@")
         frames, size, classes = map(int, re.findall(r"\d+", given))
         assert shipped(network, frames, size, classes) == line.cost, line.name
-    missed = {(line.table, line.row) for line in counted if line.remark}
+    missed = {(line.table, line.row) for line in counted if line.remark.startswith("not reproduced")}
     assert missed == {("table3", "tpn-8f"), ("table3", "tpn-16f")}
 
 

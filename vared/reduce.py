@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,7 @@ def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
         if not isinstance(call.module, nn.Conv2d | nn.Conv3d) or names.count(call.name) > 1:
             continue
         norm = follower(call.result, _BatchNorm)
+        norm = norm if norm and norm.module.running_mean is not None else None  # else it needs the channels left out
         act = follower(norm.result if norm else call.result, ACTIVATIONS)
         labels = (norm.name if norm else None, act.name if act else None)
         chains.append(Chain(call.name, *labels, tuple(call.source.shape), tuple(call.result.shape)))
@@ -169,6 +170,8 @@ def _plans(
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
         if not choose(chain.conv, conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
+        if type(conv).forward not in (nn.Conv2d.forward, nn.Conv3d.forward):
+            continue  # a convolution of another kind, which does something else with its weights
         if chain.inputs[0] != shape[0]:
             continue  # frames or crops as a batch: a decision would not be about a sample
         geometry = _geometry(conv, chain.outputs)
@@ -201,8 +204,14 @@ def reduce(
     else than samples as their batch, stay as they are.
 
     Raises:
-        ValueError: no convolution could be made dynamic, or those of one policy have different numbers of options.
+        ValueError: an option that cannot be, no convolution that could be made dynamic, or convolutions of one policy
+            with different numbers of options.
     """
+    for value, form in ((kind, Kind), (dimensions, Dimensions), (pool, Pool)):
+        if value not in get_args(form):
+            raise ValueError(f"no {value!r}; there are {', '.join(get_args(form))}")
+    if search_space < 1 or hidden < 1 or len(start) != 2 or not 0 <= leak <= 1:
+        raise ValueError("search_space and hidden must be 1 or more, start two numbers, leak in 0..1")
     session, units = session or Session(), []
     plans = _plans(network, shape, choose, policy, search_space, dimensions, kind)
     decided: dict[str, dict[str, int]] = {}

@@ -115,7 +115,7 @@ def r2plus1d_18_torchvision(
     stem: Sequence[int] = (3, 7, 7),
 ) -> R2Plus1D:
     """torchvision's layout: factorised stem with 45 middle channels, middle channels per block; 31.5 M parameters."""
-    mid = width * 45 // 64
+    mid = max(1, width * 45 // 64)
     space, time = (1, stem[1], stem[2]), (stem[0], 1, 1)
     first = nn.Sequential(
         nn.Conv3d(3, mid, space, (1, 2, 2), (0, stem[1] // 2, stem[2] // 2), bias=False),

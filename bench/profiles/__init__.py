@@ -46,8 +46,8 @@ class Profile(Strict):
 
     network: options given to every network that takes them (such as its width). method: options per method prefix
     ("vared"). seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
-    sampling: "dense" (with stride) or "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it
-    only shows that everything runs, so that no verdict is drawn.
+    methods: run as they are, besides what the tables need. sampling: "dense" (with stride) or "uniform". also: profiles
+    that `reproduce` runs after this one. smoke: whether it only shows that everything runs, for no verdict.
     """
 
     name: str
@@ -66,13 +66,25 @@ class Profile(Strict):
     seeds: list[int]
     other_seeds: list[int]
     main_rows: list[str] = Field(default_factory=list)
+    methods: list[str] = Field(default_factory=list)
     also: list[str] = Field(default_factory=list)
     smoke: bool = False
 
     @property
     def setting(self) -> str:
         """A digest of everything but names, prose, tables and seeds: what an experiment's identity hangs on."""
-        prose = {"name", "description", "tables", "frames", "seeds", "other_seeds", "main_rows", "also", "smoke"}
+        prose = {
+            "name",
+            "description",
+            "tables",
+            "frames",
+            "seeds",
+            "other_seeds",
+            "main_rows",
+            "methods",
+            "also",
+            "smoke",
+        }
         text = self.model_dump_json(exclude=prose)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

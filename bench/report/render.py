@@ -47,12 +47,13 @@ def render(
         TableError: a table file is faulty, or there is no table of that name.
         RecordError: a record is faulty, or its per-video file is missing or changed.
     """
-    chosen = ids(published) if not only else [only] if isinstance(only, str) else list(only)
+    chosen = ids(published) if not only else [only] if isinstance(only, str) else list(dict.fromkeys(only))
     tables = [load(id, published) for id in chosen]
     found = blocks(stores)
     joined = [join(table, found) for table in tables]
     content = {
         "blocks": found,
+        "judging": [block for block in found if not block.smoke],
         "joined": joined,
         "costs": cost_lines(tables, reference(published)),
         "verdicts": VERDICTS,
@@ -82,7 +83,9 @@ def _environment(escape: bool) -> Environment:
         place,
         counts,
         ran,
-        why_idle,
+        idle,
+        heading,
+        short,
         measured,
         why_not,
         earlier,
@@ -121,13 +124,32 @@ def place(table: Table, erratum: Erratum) -> str:
     """The cell that an erratum is about, by its labels in print."""
     row = table.row(erratum.row)
     heads = {column.id: column.label for column in table.columns}
-    labels = [f"{name} {text}" for name, text in row.labels.items()]
+    labels = [f"{name} {text}" for name, text in row.labels.items() if text]
     return ", ".join([*([row.group] if row.group else []), *labels, heads.get(erratum.column, erratum.column)])
 
 
-def counts(joined: Sequence[Joined], number: int) -> Counter[str]:
-    """How many claims have which verdict in the block of that number."""
-    return Counter(claim.latest[number].judgement.verdict for table in joined for claim in table.claims)
+def counts(joined: Sequence[Joined], block: Block) -> Counter[str]:
+    """How many different claims have which verdict in a block; tables that share their records may repeat one."""
+    verdicts: dict[str, str] = {}
+    for table in joined:
+        for result in table.claims:
+            claim = result.claim
+            compared = [table.table.row(id).experiment if id else None for id in (claim.row, claim.against)]
+            what = repr((compared, claim.statistic, claim.relation, claim.margin))
+            for item in result.latest:
+                if item.block is block:
+                    verdicts[what] = item.judgement.verdict
+    return Counter(verdicts.values())
+
+
+def heading(table: Table) -> str:
+    """The title, with its number where it has one."""
+    return f"Table {table.id.removeprefix('table')}: {table.title}" if table.id.startswith("table") else table.title
+
+
+def short(id: str) -> str:
+    """A table's id for people."""
+    return f"Table {id.removeprefix('table')}" if id.startswith("table") else id.replace("_", " ")
 
 
 def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
@@ -135,9 +157,13 @@ def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
     return [claim for claim in claims if any(j.judgement.interval is not None for j in claim.latest) == wanted]
 
 
-def why_idle(claim: ClaimResult) -> str:
-    """Why no block has a judgement on a claim."""
-    return text.reasons([(item.block.name, item.judgement.reason) for item in claim.latest])
+def idle(claims: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
+    """The claims that were not judged, by the reason."""
+    found: dict[str, list[ClaimResult]] = {}
+    for claim in ran(claims, False):
+        blocks = [(item.block.name, item.judgement.reason) for item in claim.latest]
+        found.setdefault(claim.never or text.reasons(blocks, 0) or "no record", []).append(claim)
+    return found
 
 
 def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
@@ -146,8 +172,8 @@ def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
 
 
 def why_not(rows: Sequence[MeasuredRow]) -> str:
-    """Why a row was not run in the others."""
-    return text.reasons([(row.block.name, row.reason) for row in rows if not row.seeds]) if rows else ""
+    """Why a row was not run in the blocks that do not have it."""
+    return text.reasons([(row.block.name, row.reason) for row in rows if not row.seeds], len(measured(rows)))
 
 
 def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:

@@ -88,12 +88,12 @@ def bounds(found: Interval, claim: Claim) -> str:
     return f"{statistic(found.low, claim)} to {statistic(found.high, claim)}"
 
 
-def reasons(given: Sequence[tuple[str, str]]) -> str:
-    """(block, why it was not run) of every block: one reason alone if all share it, else each with its blocks."""
+def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
+    """(block, why it was not run) as one text; the blocks are named unless all share the reason and no `others` ran."""
     blocks: dict[str, list[str]] = {}
     for block, reason in given:
         blocks.setdefault(reason, []).append(block)
-    if len(blocks) == 1:
+    if len(blocks) == 1 and not others:
         return next(iter(blocks))
     return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in blocks.items())
 

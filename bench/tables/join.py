@@ -10,7 +10,7 @@ import numpy as np
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Column, Experiment, Kind, Statistic, Table
-from bench.tables.verdicts import Judgement, judge
+from bench.tables.verdicts import UNMEASURED, Judgement, judge
 
 NAN = float("nan")
 
@@ -51,12 +51,14 @@ class Judged:
 class ClaimResult:
     """A claim, what the print itself says of it, and what was measured: latest revision first, earlier ones apart.
 
-    printed: the statistic from the published cells, "" where they do not give it. satisfied: it meets the margin.
+    printed: what the published cells say of it, "" where they say nothing. satisfied: whether that meets the margin;
+    None where it cannot be held against it. never: why no record of any profile could decide it.
     """
 
     claim: Claim
     printed: str
     satisfied: bool | None
+    never: str
     latest: Sequence[Judged]
     earlier: Sequence[Judged]
 
@@ -77,7 +79,8 @@ def join(table: Table, blocks: Sequence[Block]) -> Joined:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
     rows = {row.id: [_measure_row(table, row.id, block) for block in blocks] for row in table.rows}
-    return Joined(table, rows, [_result(table, claim, blocks) for claim in table.claims])
+    judged = [block for block in blocks if not block.smoke]  # what only shows that everything runs gives no verdict
+    return Joined(table, rows, [_result(table, claim, judged) for claim in table.claims])
 
 
 def _measure_row(table: Table, id: str, block: Block) -> MeasuredRow:
@@ -195,38 +198,43 @@ _FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
 
 def _result(table: Table, claim: Claim, blocks: Sequence[Block]) -> ClaimResult:
     printed, satisfied = _printed(table, claim)
-    latest, earlier = [], []
-    for block in blocks:
+    never = _never(table, claim)
+    latest: list[Judged] = []
+    earlier: list[Judged] = []
+    for block in [] if never else blocks:
         experiment = table.row(claim.row).experiment
         revisions = block.revisions(experiment) if experiment else []
         latest.append(_judged(table, claim, block, revisions[-1] if revisions else None))
         judged = [_judged(table, claim, block, revision) for revision in revisions[:-1]]
         ran = [item for item in judged if item.judgement.interval is not None]
         earlier += [replace(item, first=item is ran[0]) for item in ran]
-    return ClaimResult(claim, printed, satisfied, latest, earlier)
+    return ClaimResult(claim, printed, satisfied, never, latest, earlier)
+
+
+def _never(table: Table, claim: Claim) -> str:
+    """Why no record could decide a claim, whatever is run."""
+    for id in (claim.row, claim.against):
+        if id is not None and table.row(id).experiment is None:
+            return table.row(id).reason
+    return UNMEASURED.get(claim.statistic, "")
 
 
 def _judged(table: Table, claim: Claim, block: Block, revision: int | None) -> Judged:
     """Judges one revision of the row against the same revision of its own method, or the latest of another."""
-    row = table.row(claim.row)
-    if row.experiment is None:
-        return Judged(block, None, Judgement("not run", reason=row.reason))
-    runs = {} if revision is None else block.done(row.experiment, revision)
+    own = table.row(claim.row).experiment
+    assert own is not None
+    runs = {} if revision is None else block.done(own, revision)
     if not runs:
-        return Judged(block, revision, Judgement("not run", reason=block.reason(row.experiment, revision)))
+        return Judged(block, revision, Judgement("not run", reason=block.reason(own, revision)))
     others: Runs = {}
     if claim.against is not None:
-        other = table.row(claim.against)
-        if other.experiment is None:
-            return Judged(block, revision, Judgement("not run", reason=f"row {other.id}: {other.reason}"))
-        same = other.experiment.method == row.experiment.method
-        chosen = revision if same else _last(block, other.experiment)
-        others = {} if chosen is None else block.done(other.experiment, chosen)
+        other = table.row(claim.against).experiment
+        assert other is not None
+        chosen = revision if other.method == own.method else _last(block, other)
+        others = {} if chosen is None else block.done(other, chosen)
         if not others:
-            why = f"row {other.id}: {block.reason(other.experiment, chosen)}"
+            why = f"{other.method}, {other.frames} frames: {block.reason(other, chosen)}"
             return Judged(block, revision, Judgement("not run", reason=why))
-    if block.smoke:
-        return Judged(block, revision, Judgement("not run", reason="smoke: no verdict"))
     return Judged(block, revision, judge(claim, runs, others))
 
 
@@ -237,7 +245,7 @@ def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:
         most, mean, least = (table.value(claim.row, kind) for kind in kinds)
         if most is None or mean is None or least is None:
             return "", None
-        return f"{most} > {mean} > {least}", most > mean > least
+        return f"{most} > {mean} > {least}", None  # no standard deviation is printed
     value = _printed_value(table, claim)
     if value is None:
         return "", None
@@ -271,7 +279,9 @@ def _printed_value(table: Table, claim: Claim) -> float | None:
     second = table.value(claim.against or claim.row, other)
     if first is None or second is None:
         return None
-    return first / second if claim.statistic.endswith("ratio") else round(first - second, 6)
+    if claim.statistic.endswith("ratio"):
+        return first / second if second else None
+    return round(first - second, 6)
 
 
 def _meets(value: float, claim: Claim) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.tables.paths import published
 
@@ -88,7 +88,7 @@ class Row(_Part):
     reason: str = ""
     beside: str | None = None
     printed: str | None = None
-    size: int | None = None
+    size: int | None = Field(None, gt=0)
 
 
 class Erratum(_Part):
@@ -125,7 +125,7 @@ class Claim(_Part):
     row: str
     statistic: Statistic
     relation: Relation
-    margin: float
+    margin: float = Field(allow_inf_nan=False)
     text: str
     against: str | None = None
 
@@ -141,7 +141,7 @@ class Table(_Part):
     title: str
     source: str
     dataset: str
-    classes: int | None = None
+    classes: int | None = Field(None, gt=0)
     columns: list[Column]
     errata: list[Erratum] = []
     rows: list[Row]
@@ -172,6 +172,11 @@ class Table(_Part):
     def row(self, id: str) -> Row:
         """The row of that id."""
         return next(row for row in self.rows if row.id == id)
+
+    def text(self, row: str, kind: Kind) -> str:
+        """The cell of that kind in a row as printed, "" where there is none."""
+        cells = zip(self.columns, self.row(row).cells, strict=True)
+        return next((text for column, text in cells if column.kind == kind and text), "")
 
     def value(self, row: str, kind: Kind) -> float | None:
         """The published number of that kind in a row, or None where none is printed."""

@@ -27,15 +27,16 @@ class StaticCost(BaseModel):
 
 @dataclass(frozen=True)
 class CostLine:
-    """A static row of a table. name: "method@frames×size, classes". published: in GFLOPs. cost: None if not counted.
+    """A static row of a table. name: "method@frames×size, classes". published: in GFLOPs; text: as printed.
 
-    remark: why it was not counted, or what is known of a cost that neither convention reproduces.
+    cost: None if not counted. remark: why not, whether neither convention reproduces it, and what is known of the cell.
     """
 
     table: str
     row: str
     name: str
     published: float
+    text: str
     cost: StaticCost | None
     remark: str
 
@@ -75,19 +76,19 @@ def reference(published: Path) -> Lookup:
 
 def _line(table: Table, row: Row, lookup: Lookup) -> CostLine | None:
     published, run = table.value(row.id, "gflops_avg"), row.experiment
-    if row.size is None or published is None:
+    if row.size is None or not published:
         return None
-    known = _known(table, row)
+    text, known = table.text(row.id, "gflops_avg"), _known(table, row)
     if run is None:
-        return CostLine(table.id, row.id, "", published, None, "; ".join([row.reason, *known]))
+        return CostLine(table.id, row.id, "", published, text, None, "; ".join([row.reason, *known]))
     given = (run.method, run.frames, row.size, table.classes or 0)
     cost = lookup(*given)
-    totals = (cost.macs, cost.fvcore) if cost else ()
-    if any(abs(total / 1e9 / published - 1) <= REPRODUCED for total in totals):
-        remark = ""
-    else:
-        remark = "; ".join(["not reproduced", *known]) if cost else "not in the reference file"
-    return CostLine(table.id, row.id, key(*given), published, cost, remark)
+    if cost is None:
+        known = ["not in the reference file"]
+    elif all(abs(total / 1e9 / published - 1) > REPRODUCED for total in (cost.macs, cost.fvcore)):
+        known = ["not reproduced", *known]
+    remark = "; ".join(known)
+    return CostLine(table.id, row.id, key(*given), published, text, cost, remark)
 
 
 def _known(table: Table, row: Row) -> list[str]:

@@ -71,7 +71,8 @@ def _numbers(table: Table) -> Iterator[str]:
     for id, name, text, value in zip(*(printed[part] for part in ("row", "column", "text", "value")), strict=True):
         column = columns[name]
         lowest = -1.0 if column.kind == "CC" else 0.0
-        if value < lowest or value > HIGHEST.get(column.unit, math.inf):
+        nothing = value == 0 and (column.kind.startswith("gflops") or column.kind == "speed")
+        if nothing or value < lowest or value > HIGHEST.get(column.unit, math.inf):
             yield f"row {id!r}: {name}: {text!r} cannot be a number of {column.kind} in {column.unit}"
     for row in table.rows:
         filled = [column.kind for column, cell in zip(table.columns, row.cells, strict=True) if cell]
@@ -98,6 +99,8 @@ def _methods(table: Table) -> Iterator[str]:
             yield f"row {row.id!r}: experiment.frames: must be positive, not {run.frames}"
         if run.method in networks and row.size is None and table.value(row.id, "gflops_avg") is not None:
             yield f"row {row.id!r}: size: missing; its printed cost cannot be checked without"
+        if row.size is not None and table.classes is None:
+            yield f"row {row.id!r}: size: its cost cannot be counted without the table's classes"
 
 
 def _unknown(name: str, networks: list[str], methods: list[str]) -> str:
@@ -105,7 +108,7 @@ def _unknown(name: str, networks: list[str], methods: list[str]) -> str:
     method, slash, network = name.partition("/")
     parts = [("method", method, methods), ("network", network, networks)]
     if not slash:
-        parts = [("network or method", name, networks + methods)]
+        parts = [("network or method", name, [*networks, *methods])]
     for what, part, known in parts:
         if part not in known:
             near = get_close_matches(part, known, 1)
@@ -139,7 +142,7 @@ def _recomputed(table: Table, row: Row, column: Column) -> float | None:
     if column.bracket is None or row.beside is None:
         return None
     own, other = table.value(row.id, column.kind), table.value(row.beside, column.kind)
-    if own is None or other is None:
+    if own is None or not other:
         return None
     return {"change": 100 * (own / other - 1), "own-other": own - other, "other-own": other - own}[column.bracket]
 
@@ -155,9 +158,7 @@ def _repetitions(table: Table) -> Iterator[str]:
     """Rows that are told apart by nothing that is printed, unless an erratum flags one's labels."""
     flagged = {erratum.row for erratum in table.errata if erratum.column in table.row(erratum.row).labels}
     for one, other in combinations(table.rows, 2):
-        if one.group != other.group:
-            continue
-        if one.labels == other.labels and not flagged & {one.id, other.id}:
+        if one.group == other.group and one.labels == other.labels and not flagged & {one.id, other.id}:
             yield f"row {other.id!r}: labels: those of row {one.id!r} again"
         elif one.cells == other.cells and any(one.cells) and _measured_alike(one, other):
             yield f"row {other.id!r}: cells: those of row {one.id!r} again, from the same experiment"

@@ -159,8 +159,3 @@ def test_difficulty_is_the_static_networks_over_all_its_seeds(write, tmp_path: P
     found = judged(tmp_path, claim("difficulty", ">", 0.0))
     assert found.verdict == "holds" and found.seeds == 3 and found.interval is not None
     assert found.interval.value > 0.95
-
-
-def test_speed_is_not_run(write, tmp_path: Path) -> None:
-    pair(write, 3)
-    assert judged(tmp_path, claim("speed_ratio", ">", 1.0)) == Judgement("not run", reason="speed was not measured")

@@ -7,8 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import registry
+from bench.method import Batch
+from bench.policy import Forced
 from vared.efficiency_loss import efficiency_loss, step_share
 from vared.gate import Gate
+from vared.method import VaRed
 
 
 @pytest.mark.parametrize("pool", ["space", "motion"])
@@ -65,3 +69,59 @@ def test_start_may_be_whole_numbers() -> None:
     gate = Gate(2, 1, [1, 0.5], hidden=4, pool="space", leak=0.0)
     assert gate.fc2.bias.tolist() == [1.0, 0.5]
     assert Gate(2, 1, [1, 1], hidden=4, pool="space", leak=0.0).fc2.bias.dtype == torch.float32
+
+
+def reduced(**options: object) -> VaRed:
+    """A small X3D, whose blocks have three convolutions under one policy, with every option open."""
+    torch.manual_seed(0)
+    small = {"width": 8, "blocks": (1, 2)}
+    method = registry.build("vared/x3d_m", frames=6, size=16, classes=3, network_options=small, **options)
+    assert isinstance(method, VaRed)
+    return method
+
+
+def test_the_ratio_is_the_cost_weighted_sum_of_r_over_R() -> None:
+    method = reduced(search_space=3)
+    trace = {}
+    for point, options in method.decisions().items():
+        trace[point] = torch.rand(5, len(options)) * (torch.rand(5, len(options)) < 0.5) + options[-1] * 0.1
+    method.eval()(torch.randn(5, 3, 6, 16, 16), Forced(trace))
+    total, expected = sum(unit.geometry.macs for unit in method.units), torch.zeros(5)
+    for unit in method.units:
+        for sample in range(5):
+            share = unit.geometry.macs / total
+            if len(unit.counts) > 1:
+                first = int((trace[f"{unit.policy}.channel"][sample] > 0).nonzero()[0])
+                share *= unit.counts[first] / unit.counts[0]
+            if len(unit.strides) > 1:
+                first = int((trace[f"{unit.policy}.temporal"][sample] > 0).nonzero()[0])
+                share *= -(-unit.geometry.frames // unit.strides[first]) / unit.geometry.frames
+            expected[sample] += share
+    torch.testing.assert_close(method._ratio(), expected)
+
+
+def test_training_adds_lambda_times_the_efficiency_loss() -> None:
+    method = reduced(search_space=2)
+    method.eval()  # so that both passes see the same
+    batch = Batch(torch.randn(6, 3, 6, 16, 16), torch.arange(6) % 3, torch.arange(6))
+    plain, logged = method._loss(batch, 0.0, 0.0)
+    ratio, correct = method._ratio(), method.network(batch.sample).argmax(1) == batch.target
+    loss, _ = method._loss(batch, 0.0, 0.6)
+    assert 0 < logged["ratio"] <= 1 and bool(correct.any())
+    torch.testing.assert_close(loss - plain, 0.6 * (ratio * correct).square().mean())
+
+
+def test_the_efficiency_loss_closes_gates_and_its_absence_does_not() -> None:
+    ratios = {}
+    for efficiency in (0.0, 5.0):
+        method = reduced(efficiency=efficiency, gate_scales=[1.0, 1.0])
+        gates = [unit.gate for unit in method.units if unit.gate is not None]
+        optimiser = torch.optim.SGD([p for gate in gates for p in gate.parameters()], lr=0.5)
+        batch = Batch(torch.randn(8, 3, 6, 16, 16), torch.zeros(8, dtype=torch.int64), torch.arange(8))
+        for _ in range(20):
+            loss, logged = method._loss(batch, 0.0, efficiency)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        ratios[efficiency] = logged["ratio"]
+    assert ratios[5.0] < 0.6 < ratios[0.0]

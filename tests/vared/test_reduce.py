@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.networks.r2plus1d import r2plus1d_18
-from vared.method import factorised_spatial, vared
+from bench import registry
+from bench.cost import count_meta
+from vared.method import VaRed, factorised_spatial, vared
 from vared.reduce import find_chains, reduce
 
 
@@ -59,6 +63,63 @@ def test_r2plus1d_units_are_the_spatial_convolutions() -> None:
     units = reduce(network, (1, 3, 8, 128, 128), choose=factorised_spatial)
     assert len(units) == 16
     assert sum(unit.geometry.macs for unit in units) / 27_524_567_040 == pytest.approx(0.723, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "size", "units", "policies", "share"),
+    [
+        ("r2plus1d_18", 8, 128, 16, 16, 0.723),
+        ("i3d", 16, 256, 20, 20, 0.955),  # the stem's 0.309 among them
+        ("x3d_m", 16, 256, 78, 26, 0.938),  # three convolutions a block, one policy
+        ("tpn", 8, 224, 18, 18, 0.989),
+        ("resnet50", 16, 224, 53, 53, 1.0),
+    ],
+)
+def test_units_of_the_tables_networks(
+    name: str, frames: int, size: int, units: int, policies: int, share: float
+) -> None:
+    """Shares of the static cost as the reference derives them from the published ratios."""
+    with torch.device("meta"):
+        method = registry.build(f"vared/{name}", frames=frames, size=size, classes=200)
+        static = count_meta(registry.build_network(name, frames=frames, size=size, classes=200), method.spec.shape(1))
+    assert isinstance(method, VaRed)
+    assert len(method.units) == units and len({unit.policy for unit in method.units}) == policies
+    assert sum(unit.gate is not None for unit in method.units) == policies
+    assert sum(unit.geometry.macs for unit in method.units) / static.macs == pytest.approx(share, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "foo"},
+        {"dimensions": "foo"},
+        {"pool": "foo"},
+        {"search_space": 0},
+        {"hidden": 0},
+        {"start": [1]},
+        {"leak": 2},
+        {"finetune": 2.0},
+        {"explore": -1},
+        {"efficiency": -1},
+        {"gate_scales": [1]},
+    ],
+)
+def test_options_that_cannot_be_are_one_line(options: dict[str, Any]) -> None:
+    with pytest.raises(registry.RegistryError) as caught:
+        registry.build("vared/r2plus1d_18", frames=4, size=16, classes=5, network_options={"width": 4}, **options)
+    assert "\n" not in str(caught.value)
+
+
+class Standardised(nn.Conv3d):
+    """A convolution that does something else with its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv3d(x, self.weight - self.weight.mean(), None, self.stride, self.padding)
+
+
+def test_convolutions_of_another_kind_stay_as_they_are() -> None:
+    network = nn.Sequential(Standardised(3, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1))
+    assert [unit.name for unit in reduce(network, (1, 3, 4, 8, 8))] == ["1"]
 
 
 def test_one_frame_has_no_temporal_option() -> None:
