@@ -281,7 +281,7 @@ def _options(given: list[str] | None) -> dict[str, Any]:
     """Options of a network or a method."""
     pairs = _pairs(given)
     for key in registry.RESERVED & pairs.keys():
-        raise typer.BadParameter(f"{key} is no --option: a flag or the profile gives it")
+        _stop(f"{key} is no --option: a flag or the profile gives it", 2)
     return pairs
 
 

@@ -179,6 +179,8 @@ def test_cost_needs_either_a_name_or_a_table(words: list[str]) -> None:
         (["cost", "r2plus1d_18", "--option", "wdth=8"], "did you mean 'width'"),
         (["cost", "vared/r2plus1d_18", "--option", "serch_space=2"], "did you mean 'search_space'"),
         (["cost", "--table", "tabel1"], "did you mean 'table1'"),
+        (["cost", "--table", "arnet"], "no row states the size"),
+        (["cost", "r2plus1d_18", "--option", "frames=8"], "frames is no --option"),
         (["train", "r2plus1d_18", "--profile", "no/such.toml"], "no/such.toml"),
         (["report", "--only", "tabel1", "--out", "never"], "did you mean 'table1'"),
     ],

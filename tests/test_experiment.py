@@ -143,6 +143,34 @@ def test_plan_runs_shared_rows_once_and_main_rows_with_more_seeds(tiny: Profile)
         plan(tiny, None, ["nothing"])
 
 
+def test_plan_adds_the_profiles_own_methods(tiny: Profile) -> None:
+    profile = tiny.model_copy(update={"tables": [], "methods": ["i3d", "vared/i3d"], "other_seeds": [5]})
+    found = [(one.method, one.frames, one.seed) for one in plan(profile, None, None)]
+    assert found == [("i3d", tiny.frames[0], 5), ("vared/i3d", tiny.frames[0], 5)]
+    assert [one.method for one in plan(profile, None, ["i3d"])] == ["i3d"]
+
+
+def test_a_main_row_that_there_is_not_is_refused(tiny: Profile) -> None:
+    profile = tiny.model_copy(update={"main_rows": ["table1/8f-statc"]})
+    with pytest.raises(ExperimentError, match="main_rows: no row table1/8f-statc"):
+        plan(profile, None, None)
+
+
+def test_built_in_profiles_plan_and_smoke_covers_every_network() -> None:
+    smoke = profiles.load("smoke")
+    networks = {one.method.rpartition("/")[2] for one in plan(smoke, None, None)}
+    assert networks | {"r2plus1d_18"} == set(registry.networks())  # that one is what `quick` itself runs
+    assert smoke.smoke and profiles.load("quick").also == ["smoke"] and not profiles.load("quick").smoke
+    for name in profiles.names():
+        assert plan(profiles.load(name), None, None)
+
+
+def test_weights_in_a_profile_are_refused(tiny: Profile, tmp_path: Path) -> None:
+    profile = tiny.model_copy(update={"network": {**tiny.network, "weights": "w.safetensors"}})
+    with pytest.raises(ExperimentError, match="--option weights"):
+        Run(Experiment("r2plus1d_18", (), 8, 0), profile, tmp_path, None)
+
+
 def test_reproduce_ends_with_a_report_and_runs_nothing_twice(
     tiny: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,9 +76,19 @@ def test_files_that_no_import_wrote_are_one_line(tmp_path: Path) -> None:
     bare, broken = tmp_path / "bare.safetensors", tmp_path / "broken.safetensors"
     save_file({"a": torch.zeros(1)}, bare)
     broken.write_bytes(b"no weights")
-    for path, message in ((bare, "not a file"), (broken, "not a file"), (tmp_path / "none", "no such file")):
+    listed, partial = tmp_path / "listed.safetensors", tmp_path / "partial.safetensors"
+    save_file({"a": torch.zeros(1)}, listed, {METADATA: "[]"})
+    save_file({"a": torch.zeros(1)}, partial, {METADATA: '{"network": "r2plus1d_18"}'})
+    files = {path: "not a file" for path in (bare, broken, listed, partial)}
+    for path, message in {**files, tmp_path / "none": "no such file", tmp_path: "no such file"}.items():
         with pytest.raises(WeightsError, match=message):
             registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, weights=str(path), **SMALL)
+
+
+@pytest.mark.parametrize("weights", [5, None, True, ["a"]])
+def test_weights_that_are_no_path_are_one_line(weights: Any) -> None:
+    with pytest.raises(registry.RegistryError, match="is no path"):
+        registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, weights=weights, **SMALL)
 
 
 def test_a_run_hangs_on_the_content_of_its_weights_and_not_on_their_path(stored: Path, tmp_path: Path) -> None:

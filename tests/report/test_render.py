@@ -11,19 +11,23 @@ import pytest
 from bench.accuracy.intervals import Interval
 from bench.records import Cost, Figure, Identity, Record, Store
 from bench.report import render
-from bench.report.render import markdown, picture
-from bench.report.text import percent, significant
+from bench.report.render import counts, markdown, picture
+from bench.report.text import percent, reasons, significant
 from bench.tables import TableError, load, published
+from bench.tables.join import ClaimResult, join
+from bench.tables.runs import blocks
 
 NASTY = "digits <script>alert(1)</script> | & co"
 VOID = {"meta", "line", "rect"}
 
 
-def write(folder: Path, method: str, options: dict[str, int], seed: int, cost: int, revision: int = 1) -> None:
+def write(
+    folder: Path, method: str, options: dict[str, int], seed: int, cost: int, revision: int = 1, frames: int = 8
+) -> None:
     identity = Identity(
         method=method,
         options=options,
-        frames=8,
+        frames=frames,
         size=32,
         profile="quick",
         setting="s",
@@ -186,3 +190,27 @@ def test_an_interval_of_no_width_at_the_margin_has_no_bar() -> None:
     claim = load("table1").claims[0]
     assert picture(Interval(0.8, 0.8, 0.8), claim) is None
     assert picture(Interval(0.8, float("nan"), float("nan")), claim) is None
+
+
+def test_a_judgement_that_tables_share_is_counted_once(tmp_path: Path) -> None:
+    """Tables 1, 5 and 6 have the same claim on the cost of 16 frames."""
+    folder = tmp_path / "runs"
+    for seed in range(3):
+        for method, options, cost in (("r2plus1d_18", {}, 10), ("vared/r2plus1d_18", {"search_space": 2}, 7)):
+            write(folder, method, options, seed, cost * 10**8, frames=16)
+    found = blocks([("runs", folder)])
+    tables = [join(load(id), found) for id in ("table1", "table5", "table6")]
+    cost = [r for table in tables for r in table.claims if r.claim.statistic == "cost_ratio" and judged(r)]
+    assert len(cost) == 3
+    alone, together = counts(tables[:1], found[0]), counts(tables, found[0])
+    assert alone["holds"] == together["holds"] > 0
+
+
+def judged(result: ClaimResult) -> bool:
+    return any(item.judgement.interval is not None for item in result.latest)
+
+
+def test_a_reason_names_its_blocks_unless_all_share_it() -> None:
+    assert reasons([("a", "no record"), ("b", "no record")], 0) == "no record"
+    assert reasons([("a", "no record")], 1) == "no record (a)"
+    assert reasons([("a", "no record"), ("b", "failed"), ("c", "no record")], 0) == "no record (a, c); failed (b)"

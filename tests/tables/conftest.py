@@ -25,6 +25,7 @@ def write(tmp_path: Path) -> Write:
         revision: int = 1,
         folder: str = "runs",
         reason: str = "",
+        protocol: dict[str, Any] | None = None,
         **identity: Any,
     ) -> Record:
         named = {"profile": "p", "setting": "s", "dataset": "digits", "data_fingerprint": "f"} | identity
@@ -50,6 +51,7 @@ def write(tmp_path: Path) -> Write:
             cost=cost,
             figures=figures,
             parameters=2_000_000,
+            protocol=protocol or {},
             missing={"video-5": "fewer than 20 classes"},
         )
         return Store(tmp_path / folder).write(record, table)

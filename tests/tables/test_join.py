@@ -54,6 +54,25 @@ def test_cells_are_means_over_seeds_in_the_columns_units(write, tmp_path: Path) 
     assert dynamic.cells["gflops_avg"].change == pytest.approx(-0.3)
 
 
+def test_a_smoke_run_fills_cells_and_gives_no_verdict(write, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(seed=seed, protocol={"smoke": True})
+        write({"cost": 5 * 10**8}, **DYNAMIC, seed=seed, protocol={"smoke": True})
+    table = joined(tmp_path)
+    assert table.rows["8f-sp2"][0].seeds == 3
+    assert all(not result.latest and not result.earlier for result in table.claims)
+
+
+def test_what_no_record_could_decide_says_so_whatever_is_recorded(write, tmp_path: Path) -> None:
+    write(frames=16)
+    write(**DYNAMIC, frames=16)
+    claims = {result.claim.id: result for result in joined(tmp_path).claims}
+    assert claims["8f-sp2-speed"].never == "speed was not measured" and not claims["8f-sp2-speed"].latest
+    assert claims["8f-sp2-cost"].never == ""
+    versus = {result.claim.id: result for result in joined(tmp_path, "table4").claims}
+    assert versus["arnet-cost"].never == "arnet is not part of this suite yet" and not versus["arnet-cost"].latest
+
+
 def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:
     write()
     write(**DYNAMIC, reason="the loss is not finite")
