@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ def _environment(escape: bool) -> Environment:
         idle,
         heading,
         short,
+        label,
         measured,
         why_not,
         earlier,
@@ -144,12 +146,20 @@ def counts(joined: Sequence[Joined], block: Block) -> Counter[str]:
 
 def heading(table: Table) -> str:
     """The title, with its number where it has one."""
-    return f"Table {table.id.removeprefix('table')}: {table.title}" if table.id.startswith("table") else table.title
+    number = short(table.id)
+    return f"{number}: {table.title}" if number != table.id else table.title
 
 
 def short(id: str) -> str:
-    """A table's id for people."""
-    return f"Table {id.removeprefix('table')}" if id.startswith("table") else id.replace("_", " ")
+    """ "Table 1" and "Figure 3" for people; other ids as they are."""
+    kind = re.fullmatch(r"(table|figure)(\d+)", id)
+    return f"{kind[1].capitalize()} {kind[2]}" if kind else id
+
+
+def label(table: Table) -> str:
+    """A table in a word or two."""
+    number = short(table.id)
+    return number if number != table.id else table.title.partition(":")[0]
 
 
 def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
