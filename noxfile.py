@@ -30,9 +30,12 @@ def report(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Runs the test suite."""
+    """Runs the test suite, in two processes of one thread each; or what follows `--`, as it says."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+    else:
+        session.run("python", "-m", "pytest", "-n", "2", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
