@@ -85,7 +85,10 @@ def test_readme_names_only_commands_and_options_that_exist() -> None:
     assert ours
     for words in ours:
         words = words[1:] if words[0] == "vared-bench" else words[3:]
-        known = {text for parameter in commands[words[0]].params for text in parameter.opts}
+        command = commands[words[0]]
+        if hasattr(command, "commands"):  # a group, such as weights
+            command = command.commands[words[1]]
+        known = {text for parameter in command.params for text in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, words
 
 
