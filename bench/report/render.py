@@ -182,8 +182,9 @@ def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
 
 
 def why_not(rows: Sequence[MeasuredRow]) -> str:
-    """Why a row was not run in the blocks that do not have it."""
-    return text.reasons([(row.block.name, row.reason) for row in rows if not row.seeds], len(measured(rows)))
+    """Why a row was not run in the blocks that do not have it; smoke runs are not there to fill rows."""
+    missing = [(row.block.name, row.reason) for row in rows if not row.seeds and not row.block.smoke]
+    return text.reasons(missing, len(measured(rows))) if missing else ""
 
 
 def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
