@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,14 +57,13 @@ class Block:
     revision: int
     setting: str
     fingerprints: dict[int, str] = field(default_factory=dict)
-    ambiguous: bool = False  # another block has the same profile and store
+    apart: str = ""  # what tells it from another block of the same profile and store
     runs: list[Run] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """For the head of a column."""
-        setting = f", setting {self.setting[:6]}" if self.ambiguous else ""
-        return f"{self.profile} ({self.store}{setting})"
+        return f"{self.profile} ({self.store}{', ' if self.apart else ''}{self.apart})"
 
     @property
     def smoke(self) -> bool:
@@ -122,9 +121,27 @@ def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
                 found.append(block)
             block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
             block.runs.append(Run(path, record))
-    heads = Counter((block.profile, block.store) for block in found)
     for block in found:
-        block.ambiguous = heads[block.profile, block.store] > 1
+        alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
+        block.apart = _apart(block, alike) if len(alike) > 1 else ""
+    return found
+
+
+def _apart(block: Block, alike: Sequence[Block]) -> str:
+    """The settings in which a block differs from others of its name, such as "epochs 20"; else the setting's digest."""
+    settings = {id(other): _flat(other.runs[0].record.protocol) for other in alike}
+    own = settings[id(block)]
+    differing = [key for key in own if len({str(flat.get(key, own[key])) for flat in settings.values()}) > 1]
+    named = [f"{key.rpartition('.')[2]} {own[key]}" for key in differing]
+    others = [other for other in alike if other is not block and all(settings[id(other)].get(k) == own[k] for k in own)]
+    return ", ".join(named) if named and not others else f"setting {block.setting[:6]}"
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
 

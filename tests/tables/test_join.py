@@ -54,6 +54,18 @@ def test_cells_are_means_over_seeds_in_the_columns_units(write, tmp_path: Path) 
     assert dynamic.cells["gflops_avg"].change == pytest.approx(-0.3)
 
 
+def test_blocks_of_one_name_are_told_apart_by_what_differs(write, tmp_path: Path) -> None:
+    for seed, epochs in ((0, 10), (1, 20)):
+        write(seed=seed, setting=f"s{epochs}", protocol={"recipe": {"epochs": epochs, "lr": 0.1}})
+    assert [block.name for block in blocks([("runs", tmp_path / "runs")])] == [
+        "p (runs, epochs 10)",
+        "p (runs, epochs 20)",
+    ]
+    write(seed=2, setting="other12", protocol={"recipe": {"epochs": 20, "lr": 0.1}})
+    names = {block.name for block in blocks([("runs", tmp_path / "runs")])}
+    assert names == {"p (runs, epochs 10)", "p (runs, setting s20)", "p (runs, setting other1)"}
+
+
 def test_a_smoke_run_fills_cells_and_gives_no_verdict(write, tmp_path: Path) -> None:
     for seed in range(3):
         write(seed=seed, protocol={"smoke": True})
