@@ -207,29 +207,47 @@ def reduce(
         ValueError: an option that cannot be, no convolution that could be made dynamic, or convolutions of one policy
             with different numbers of options.
     """
+    _check(search_space, dimensions, kind, hidden, pool, leak, start)
+    session, units = session or Session(), []
+    plans = _plans(network, shape, choose, policy, search_space, dimensions, kind)
+    undecided = _points(plans)
+    for plan in plans:
+        gate, decides = None, undecided.pop(plan.policy, {})  # the first unit of a policy decides
+        if decides:
+            beta = [start[min(option, 1)] for size in decides.values() for option in range(size)]
+            frames = plan.chain.inputs[2] if len(plan.chain.inputs) == 5 else 1
+            gate = Gate(plan.chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak)
+        units.append(_install(network, plan, gate, decides, kind, session))
+    if not units:
+        raise ValueError(f"{type(network).__name__}: no convolution can be made dynamic with dimensions={dimensions!r}")
+    return units
+
+
+def _check(
+    search_space: int,
+    dimensions: Dimensions,
+    kind: Kind,
+    hidden: int,
+    pool: Pool,
+    leak: float,
+    start: tuple[float, float],
+) -> None:
     for value, form in ((kind, Kind), (dimensions, Dimensions), (pool, Pool)):
         if value not in get_args(form):
             raise ValueError(f"no {value!r}; there are {', '.join(get_args(form))}")
     if search_space < 1 or hidden < 1 or len(start) != 2 or not 0 <= leak <= 1:
         raise ValueError("search_space and hidden must be 1 or more, start two numbers, leak in 0..1")
-    session, units = session or Session(), []
-    plans = _plans(network, shape, choose, policy, search_space, dimensions, kind)
-    decided: dict[str, dict[str, int]] = {}
+
+
+def _points(plans: Sequence[_Plan]) -> dict[str, dict[str, int]]:
+    """Of every policy the decision points of all who follow it, channel before temporal."""
+    found: dict[str, dict[str, int]] = {}
     for plan in plans:
-        known = decided.setdefault(plan.policy, {})
+        known = found.setdefault(plan.policy, {})
         for point, size in plan.points.items():
             if known.setdefault(point, size) != size:
                 raise ValueError(f"{point}: {plan.chain.conv} has {size} options, others {known[point]}")
-    for plan in plans:
-        decides = decided.pop(plan.policy, {})  # for the first unit of the policy
-        sizes = [decides[point] for point in sorted(decides)]  # channel before temporal
-        beta = [start[min(i, 1)] for size in sizes for i in range(size)]
-        frames = plan.chain.inputs[2] if len(plan.chain.inputs) == 5 else 1
-        gate = Gate(plan.chain.inputs[1], frames, beta, hidden=hidden, pool=pool, leak=leak) if decides else None
-        units.append(_install(network, plan, gate, {point: decides[point] for point in sorted(decides)}, kind, session))
-    if not units:
-        raise ValueError(f"{type(network).__name__}: no convolution can be made dynamic with dimensions={dimensions!r}")
-    return units
+    return {policy: dict(sorted(known.items())) for policy, known in found.items()}
 
 
 def _install(

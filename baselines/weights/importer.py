@@ -19,14 +19,11 @@ from torch import Tensor, nn
 from baselines.weights.layouts import EVERY, Layout
 from bench import registry
 from bench.records import write_atomically
+from bench.weights import METADATA, WeightsError
 
 COUNTER = ".num_batches_tracked"
 WRAPPERS = ("state_dict", "model_state", "model")  # under which TSM and IBM, PyTorchVideo, and torchvision save
 CLIP = {"frames": 16, "size": 224}  # no weights of these networks depend on them
-
-
-class WeightsError(Exception):
-    """A file cannot be imported; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def import_weights(
         "source_sha256": source.sha256,
     }
     # One entry of metadata, since several are written in no fixed order and equal weights should be equal files.
-    data = safetensors.torch.save(found.state, {"vared-bench": json.dumps(said, sort_keys=True)})
+    data = safetensors.torch.save(found.state, {METADATA: json.dumps(said, sort_keys=True)})
     write_atomically(out, data)
     return {**said, "out": str(out), "sha256": hashlib.sha256(data).hexdigest()}
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.weights.importer import Source, WeightsError, convert
+from baselines.weights.importer import Source, convert
 from baselines.weights.layouts import EVERY
 from bench import registry
+from bench.weights import METADATA, WeightsError
 
 CLASSES = 7
 
@@ -646,7 +647,7 @@ def test_equal_weights_are_equal_files_that_say_what_they_are(
     first, second = (imported(file, release)[0] for _ in range(2))
     assert first == second
     with safetensors.safe_open(first["out"], "pt") as written:
-        metadata = json.loads(written.metadata()["vared-bench"])
+        metadata = json.loads(written.metadata()[METADATA])
     assert metadata["network"] == "resnet18" and metadata["normalisation"]["mean"] == [0.485, 0.456, 0.406]
     assert metadata["source_sha256"] == first["source_sha256"] != first["sha256"]
 
