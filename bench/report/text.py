@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from bench.accuracy.intervals import Interval
 from bench.records import Record
 from bench.tables.join import Measured
+from bench.tables.runs import flat
 from bench.tables.schema import Claim, Column
 
 MINUS = "\u2212"
@@ -102,21 +102,14 @@ def settings(records: Iterable[Record], part: str) -> list[tuple[str, str]]:
     """What "protocol" or "environment" of the records says, each key once; values that differ stand side by side."""
     values: dict[str, list[str]] = {}
     for record in records:
-        for key, value in _flat(getattr(record, part)):
+        for key, value in flat(getattr(record, part)).items():
             seen = values.setdefault(key, [])
-            if value not in seen:
-                seen.append(value)
+            shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            if shown not in seen:
+                seen.append(shown)
     return [(key, _some(sorted(found))) for key, found in sorted(values.items())]
 
 
 def _some(values: list[str]) -> str:
     rest = len(values) - MOST
     return "; ".join(values[:MOST]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -129,7 +129,7 @@ def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
 
 def _apart(block: Block, alike: Sequence[Block]) -> str:
     """The settings in which a block differs from others of its name, such as "epochs 20"; else the setting's digest."""
-    settings = {id(other): _flat(other.runs[0].record.protocol) for other in alike}
+    settings = {id(other): flat(other.runs[0].record.protocol) for other in alike}
     own = settings[id(block)]
     differing = [key for key in own if len({str(flat.get(key, own[key])) for flat in settings.values()}) > 1]
     named = [f"{key.rpartition('.')[2]} {own[key]}" for key in differing]
@@ -137,11 +137,11 @@ def _apart(block: Block, alike: Sequence[Block]) -> str:
     return ", ".join(named) if named and not others else f"setting {block.setting[:6]}"
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in data.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
 
