@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.policy import Policy
 
 Trace = Mapping[str, Tensor]
-"""The decision of every sample at every decision point: name -> (B, ...)."""
+"""The decision of every sample at every decision point: name -> (B, ...); zeros where the sample did not get to it."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,13 @@ class Method(nn.Module, ABC):
     """A network with its policy, as the harness sees it.
 
     revision: raised by hand whenever the method's results change; results of another revision are never mixed.
+    exact: whether what is accounted is what runs. Element-wise gates and scattered zeros cannot be skipped by dense
+    kernels: such a method executes more than it accounts, and says so here.
     """
 
     spec: InputSpec
     revision: int = 1
+    exact: bool = True
 
     @abstractmethod
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
@@ -129,7 +132,8 @@ class Method(nn.Module, ABC):
     def decisions(self) -> Mapping[str, Tensor]:
         """Every decision point with the decisions that can be forced there: name -> (options, ...).
 
-        The first option is the dearest (compute everything), the last the cheapest. Empty: a static method.
+        The first option is the dearest (compute everything), the last the cheapest. What is forced may have size 1 in
+        dimensions in which the trace is larger. Empty: a static method.
         """
         return {}
 

@@ -1,5 +1,6 @@
 """The training budget that a profile grants a method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,3 +26,15 @@ class Recipe:
         """
         if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or not 0 <= self.warmup < 1:
             raise ValueError("epochs and batch must be 1 or more, lr above 0, warmup in 0..1")
+
+    def divided(self, shares: Sequence[float]) -> list[int]:
+        """Epochs of stages that get `shares` of them all: whole numbers that add up to `epochs`.
+
+        The largest remainders are rounded up, of equal ones the earliest.
+        """
+        exact = [self.epochs * share / sum(shares) for share in shares]
+        whole = [int(part + 1e-9) for part in exact]
+        by_remainder = sorted(range(len(shares)), key=lambda stage: whole[stage] - exact[stage])
+        for stage in by_remainder[: self.epochs - sum(whole)]:
+            whole[stage] += 1
+        return whole

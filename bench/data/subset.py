@@ -1,0 +1,56 @@
+"""Parts of a split, cut between independent sources: what a method holds out of its training data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.data.split import Split
+
+SHUFFLE = 20201207  # of the sources
+
+
+@dataclass
+class Subset:
+    """Some rows of a split, as a split."""
+
+    whole: Split
+    rows: NDArray[np.int64]
+    classes: Sequence[str] = field(init=False)
+    targets: NDArray[np.int64] = field(init=False)
+    groups: NDArray[np.str_] = field(init=False)
+    attributes: pd.DataFrame = field(init=False)
+    flip: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Takes the rows out of everything that is one row a video."""
+        self.classes, self.flip = self.whole.classes, self.whole.flip
+        self.targets, self.groups = self.whole.targets[self.rows], self.whole.groups[self.rows]
+        self.attributes = self.whole.attributes.iloc[self.rows].reset_index(drop=True)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def video(self, index: int) -> Tensor:
+        """As of the whole split."""
+        return self.whole.video(int(self.rows[index]))
+
+
+def held_out(split: Split, share: float = 0.1) -> tuple[Subset, Subset]:
+    """The split without, and with only, about `share` of its videos; no source is in both, the cut is always the same.
+
+    Raises:
+        ValueError: there is only one source, or the share is not between 0 and 1.
+    """
+    sources = np.unique(split.groups)
+    if not 0 < share < 1 or len(sources) < 2:
+        raise ValueError(f"cannot hold {share} of {len(sources)} sources out")
+    shuffled = np.random.default_rng(SHUFFLE).permutation(sources)
+    out = shuffled[: min(max(1, round(share * len(sources))), len(sources) - 1)]
+    chosen = np.isin(split.groups, out)
+    return Subset(split, np.flatnonzero(~chosen)), Subset(split, np.flatnonzero(chosen))
