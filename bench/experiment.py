@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from bench import registry
 from bench.accuracy.intervals import interval
+from bench.controls import CLIPS, controls
 from bench.cost import CountError, agreement
 from bench.data import Dataset
 from bench.data.builders import build as build_dataset
@@ -30,7 +32,7 @@ from bench.data.sampling import Sampling
 from bench.environment import environment
 from bench.evaluation import BATCH, Scored, executed, score
 from bench.method import Method
-from bench.profiles import Profile
+from bench.profiles import Chosen, Profile
 from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
 from bench.static import Static
 from bench.tables import schema
@@ -80,9 +82,11 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
                 found[Experiment(run.method, options, run.frames, seed)] = None
     if mains and not tables:
         raise ExperimentError(f"profile {profile.name}: main_rows: no row {', '.join(sorted(mains))}")
-    for method in [] if tables else profile.methods:
-        if not methods or method in methods:
-            found |= {Experiment(method, (), profile.frames[0], seed): None for seed in profile.other_seeds}
+    for entry in [] if tables else profile.methods:
+        chosen = Chosen(method=entry) if isinstance(entry, str) else entry
+        if not methods or chosen.method in methods:
+            options = tuple(sorted(chosen.options.items()))
+            found |= {Experiment(chosen.method, options, profile.frames[0], seed): None for seed in profile.other_seeds}
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
@@ -99,9 +103,8 @@ def build_method(experiment: Experiment, profile: Profile, classes: int) -> Meth
     """The untrained method, its weights drawn from the experiment's seed."""
     torch.manual_seed(experiment.seed)
     torch.backends.cudnn.allow_tf32 = False  # or "fp32" on a GPU is not
-    prefix = experiment.method.partition("/")[0] if "/" in experiment.method else ""
     for_network, for_method = registry.split_options(experiment.method, dict(experiment.options))
-    options = {**profile.method.get(prefix, {}), **for_method}
+    options = {**profile.method.get(experiment.method.partition("/")[0], {}), **for_method}
     method = registry.build(
         experiment.method,
         frames=experiment.frames,
@@ -148,6 +151,7 @@ def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method:
         seed=experiment.seed,
         method_revision=method.revision,
         dataset_revision=dataset.revision,
+        method_setting=profile.method_setting(experiment.method.partition("/")[0]),
     )
 
 
@@ -233,12 +237,21 @@ class Run:
             validation = self.train()
             started = time.monotonic()
             scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
+            samples, missing = self._controlled(scored.samples)
         except (TrainingError, CountError) as error:
             return self.store.write(self._record(status="failed", reason=str(error)))
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
         figures = {**self._figures(scored), **self._static_costs()}
+        figures["missing"] |= missing
         record = self._record(status="done", validation=validation, seconds=seconds, **figures)
-        return self.store.write(record, scored.samples)
+        return self.store.write(record, samples)
+
+    def _controlled(self, samples: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+        """The per-video table with the controls of a method that decides; and why some of them are missing."""
+        if not self.method.decisions():
+            return samples, {}
+        table, missing = controls(self.method, self.dataset, self.sampling, min(CLIPS, len(samples)))
+        return samples.merge(table, on="index", how="left"), missing
 
     def _record(self, **values: Any) -> Record:
         return Record(

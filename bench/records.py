@@ -40,11 +40,12 @@ class Identity(Strict):
     seed: int
     method_revision: int
     dataset_revision: int
+    method_setting: str = ""  # digest of what the profile gives this method, "" where that is nothing
 
     @property
     def id(self) -> str:
         """Readable and unique: method, frames, seed and a digest of the whole."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:10]
+        digest = hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:10]
         return f"{self.method.replace('/', '.')}-{self.frames}f-s{self.seed}-{digest}"
 
 

@@ -1,9 +1,9 @@
 """Multiply-adds of every operation: one table of tiny pure functions, and the explicit set of what costs nothing.
 
 One multiply-add is 1; additions of a bias are not counted; taps that fall on padding are, as in every published
-figure. What stands in neither table (recurrent layers, fused attention, Fourier transforms, decompositions, ...) is
-*uncounted*, which the counter turns into an error. Composite operations (`linear`, `matmul`, `einsum`, `conv3d`, ...)
-need no formula: the counter takes them apart into those that stand here.
+figure. What stands in neither table (Fourier transforms, decompositions, distances, ...) is *uncounted*, which the
+counter turns into an error. Composite operations (`linear`, `matmul`, `einsum`, `conv3d`, `lstm`, `gru_cell`,
+`scaled_dot_product_attention`, ...) need no formula: the counter takes them apart into those that stand here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from torch._ops import OpOverloadPacket
 
+from bench.cost import attention_formulas as attention
+from bench.cost import recurrent_formulas as recurrent
+
 Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], int]
-"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds. Reads shapes only."""
+"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds. Reads shapes only, and lengths that stand in a tensor."""
 
 Shape = Sequence[int]
 
@@ -91,6 +94,21 @@ FORMULAS: dict[OpOverloadPacket, Formula] = _table(
         "mm bmm mv dot vdot _int_mm _scaled_mm": _product,
         "addmm addmm_ baddbmm baddbmm_ addbmm addbmm_ addmv addmv_ _addmm_activation": _added_product,
         "linear": _linear,  # composite, but some backends have a kernel for it
+        "mkldnn_rnn_layer": recurrent.one_layer,
+        "mkldnn_rnn_layer_backward": recurrent.one_layer_backward,
+        "_cudnn_rnn miopen_rnn": recurrent.all_layers,
+        "_cudnn_rnn_backward miopen_rnn_backward": recurrent.all_layers_backward,
+        """_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+        _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+        _scaled_dot_product_fused_attention_overrideable""": attention.fused_attention,
+        """_scaled_dot_product_flash_attention_backward _scaled_dot_product_flash_attention_for_cpu_backward
+        _scaled_dot_product_efficient_attention_backward _scaled_dot_product_cudnn_attention_backward
+        _scaled_dot_product_fused_attention_overrideable_backward""": attention.fused_attention_backward,
+        "_flash_attention_forward": attention.flash_attention,
+        "_efficient_attention_forward": attention.efficient_attention,
+        "_flash_attention_backward _efficient_attention_backward": attention.flash_attention_backward,
+        "_native_multi_head_attention": attention.multi_head_attention,
+        "_transformer_encoder_layer_fwd": attention.encoder_layer,
     }
 )
 
@@ -129,6 +147,11 @@ _ELEMENTWISE = """
     prelu _prelu_kernel rad2deg reciprocal relu relu6 remainder round rrelu rrelu_with_noise rsqrt rsub selu sgn sigmoid
     sign signbit silu sin sinc sinh softplus softshrink sqrt square sub subtract tan tanh threshold trunc true_divide
     where xlogy complex
+"""
+
+# The gates of a recurrent cell in one operation: element-wise, since their products ran before it, as products.
+_RECURRENT_GATES = """
+    _thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl _thnn_fused_gru_cell
 """
 
 # Statistics and a scale: they fold into the neighbouring convolution, or are small against it.
@@ -183,7 +206,7 @@ _MOVEMENT = """
     replication_pad2d replication_pad3d resize roll rot90 scatter scatter_add scatter_reduce segment_reduce
     select_scatter slice_scatter stack _stack take take_along_dim tile to _to_copy tril triu type_as _unsafe_index
     _unsafe_index_put vstack as_strided_scatter slice_inverse value_selecting_reduction _pack_padded_sequence
-    _pad_packed_sequence pad_sequence to_dense
+    _pad_packed_sequence pad_sequence to_dense _cudnn_rnn_flatten_weight
 """
 
 # Fresh tensors and random numbers.
@@ -222,6 +245,7 @@ ZERO_COST: frozenset[OpOverloadPacket] = frozenset(
         _family(
             (
                 _ELEMENTWISE
+                + _RECURRENT_GATES
                 + _NORMALISATION
                 + _REDUCTION
                 + _POOLING_AND_RESAMPLING

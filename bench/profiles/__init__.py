@@ -6,6 +6,7 @@ A profile decides everything that a published table leaves open when it is run o
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -41,13 +42,21 @@ class Views(Strict):
         return self
 
 
+class Chosen(Strict):
+    """A method with options."""
+
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class Profile(Strict):
     """One setting.
 
-    network: options given to every network that takes them (such as its width). method: options per method prefix
-    ("vared"). seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`.
-    methods: run as they are, besides what the tables need. sampling: "dense" (with stride) or "uniform". also: profiles
-    that `reproduce` runs after this one. smoke: whether it only shows that everything runs, for no verdict.
+    network: options given to every network that takes them (such as its width). method: options per method
+    ("vared", "arnet"). seeds: of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get
+    `seeds`. methods: run besides what the tables need, by name, or as {method, options}. sampling: "dense" (with
+    stride) or "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it only shows that
+    everything runs, for no verdict.
     """
 
     name: str
@@ -66,13 +75,13 @@ class Profile(Strict):
     seeds: list[int]
     other_seeds: list[int]
     main_rows: list[str] = Field(default_factory=list)
-    methods: list[str] = Field(default_factory=list)
+    methods: list[str | Chosen] = Field(default_factory=list)
     also: list[str] = Field(default_factory=list)
     smoke: bool = False
 
     @property
     def setting(self) -> str:
-        """A digest of everything but names, prose, tables and seeds: what an experiment's identity hangs on."""
+        """A digest of what every experiment's identity hangs on: all but names, prose, tables, seeds and methods."""
         prose = {
             "name",
             "description",
@@ -85,8 +94,17 @@ class Profile(Strict):
             "also",
             "smoke",
         }
-        text = self.model_dump_json(exclude=prose)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        text = self.model_copy(update={"method": {}}).model_dump_json(exclude=prose)
+        return _digest(text)
+
+    def method_setting(self, method: str) -> str:
+        """A digest of the options that a method, by the name before its network's, gets here; "" if it gets none."""
+        options = self.method.get(method)
+        return _digest(json.dumps(options, sort_keys=True)) if options else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def names() -> list[str]:

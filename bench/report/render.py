@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.accuracy.intervals import Interval
 from bench.records import Record, write_atomically
 from bench.report import text
+from bench.tables.comparison import Line, compare, frames
 from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow, join
 from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Column, Erratum, Row, Table, ids, load
@@ -55,6 +56,7 @@ def render(
     content = {
         "blocks": found,
         "judging": [block for block in found if not block.smoke],
+        "comparisons": [] if only else _comparisons(found),
         "joined": joined,
         "costs": cost_lines(tables, reference(published)),
         "verdicts": VERDICTS,
@@ -67,6 +69,12 @@ def render(
     return paths
 
 
+def _comparisons(found: Sequence[Block]) -> list[tuple[Block, int, list[Line]]]:
+    """Where at least two methods were run on the same data at as many frames: (block, frames, lines)."""
+    lines = [(block, count, compare(block, count)) for block in found if not block.smoke for count in frames(block)]
+    return [entry for entry in lines if len(entry[2]) > 1]
+
+
 def _environment(escape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("bench.report"),
@@ -76,7 +84,17 @@ def _environment(escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    functions = (text.significant, text.percent, text.figure, text.ends, text.statistic, text.margin, text.bounds)
+    functions: tuple[Callable[..., Any], ...] = (
+        text.significant,
+        text.percent,
+        text.points,
+        text.span,
+        text.figure,
+        text.ends,
+        text.statistic,
+        text.margin,
+        text.bounds,
+    )
     environment.filters.update({function.__name__: function for function in functions}, md=markdown)
     helpers: tuple[Callable[..., Any], ...] = (
         groups,

@@ -88,6 +88,16 @@ def bounds(found: Interval, claim: Claim) -> str:
     return f"{statistic(found.low, claim)} to {statistic(found.high, claim)}"
 
 
+def points(found: Interval, sign: str = "") -> str:
+    """A percentage or a difference of two, to a tenth."""
+    return f"{found.value:{sign}.1f}".replace("-", MINUS)
+
+
+def span(found: Interval, sign: str = "") -> str:
+    """Its interval, or nothing where there is none."""
+    return "" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}".replace("-", MINUS)
+
+
 def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
     """(block, why it was not run) as one text; the blocks are named unless all share the reason and no `others` ran."""
     blocks: dict[str, list[str]] = {}

@@ -153,7 +153,9 @@ def _per_video(runs: Sequence[Run], name: str, stored: Sequence[float], unit: fl
     return interval(table.to_numpy().T / unit, groups(runs[0], table.index))
 
 
-def _accuracy(kind: str) -> Callable[[Sequence[Run]], Interval]:
+def per_video_figure(kind: str) -> Callable[[Sequence[Run]], Interval]:
+    """How a share of right answers ("clip-1", ...) is had from runs, in %; it raises NotMeasuredError without any."""
+
     def measure(runs: Sequence[Run]) -> Interval:
         for run in runs:
             if kind not in run.record.figures:
@@ -164,7 +166,9 @@ def _accuracy(kind: str) -> Callable[[Sequence[Run]], Interval]:
     return measure
 
 
-def _gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
+def gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
+    """How the "average", "maximum" or "minimum" cost of a sample is had from runs, in 10⁹ multiply-adds."""
+
     def measure(runs: Sequence[Run]) -> Interval:
         costs = [run.record.cost for run in runs]
         if None in costs:
@@ -185,12 +189,12 @@ def _params(runs: Sequence[Run]) -> Interval:
 
 
 _FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
-    "gflops_avg": _gflops("average"),
-    "gflops_max": _gflops("maximum"),
-    "gflops_min": _gflops("minimum"),
-    "clip-1": _accuracy("clip-1"),
-    "video-1": _accuracy("video-1"),
-    "video-5": _accuracy("video-5"),
+    "gflops_avg": gflops("average"),
+    "gflops_max": gflops("maximum"),
+    "gflops_min": gflops("minimum"),
+    "clip-1": per_video_figure("clip-1"),
+    "video-1": per_video_figure("video-1"),
+    "video-5": per_video_figure("video-5"),
     "params": _params,
 }
 """What records hold; a column of any other kind is "not measured"."""

@@ -1,0 +1,92 @@
+"""What a learned policy is worth: the same trained network under decisions that do not look at the clip.
+
+all: everything is computed. random: decisions drawn for each clip, at the same average cost. fixed: one choice for all
+clips, the learned policy's habits on validation data, moved as little as brings its cost nearest. shuffled: the learned
+decisions, each dealt to another clip: the same decisions as often, at exactly the same average cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.data import Dataset
+from bench.data.sampling import Sampling
+from bench.evaluation import chosen_rows, follow
+from bench.method import Method, Trace
+from bench.policy import Forced, Learned, Policy, everything, matched
+
+CLIPS = 2000  # of the test set that controls are scored on: an interval of about a point for each seed
+HABITS = 512  # validation clips that the habits of a policy are taken from
+MOVES = 801  # degrees by which the habits are moved on trial
+
+
+def steps(weights: Tensor) -> Tensor:
+    """How far a sample goes down from the dearest option: (B, options), or open shares (B, 1), to (B,); NaN: nowhere.
+
+    The dearest open option counts, since it is the one that costs.
+    """
+    if weights.shape[1] == 1:
+        return 1 - weights[:, 0]
+    opened = weights > 0
+    return torch.where(opened.any(1), opened.float().argmax(1).float(), torch.nan)
+
+
+def habits(method: Method, trace: Trace, macs: float) -> Forced:
+    """One choice for all samples: each point's mean step in `trace`, all moved alike so that the cost is nearest."""
+    decisions = method.decisions()
+    means = {point: float(torch.nan_to_num(steps(trace[point]).nanmean(), nan=0.0)) for point in decisions}
+    furthest = max(len(options) for options in decisions.values())
+    moves = torch.linspace(-furthest, furthest, MOVES)
+    moved = {
+        point: options[(means[point] + moves).round().clamp(0, len(options) - 1).long()]
+        for point, options in decisions.items()
+    }
+    nearest = int((method.account(moved).double() - macs).abs().argmin())
+    return Forced({point: choices[[nearest]] for point, choices in moved.items()})
+
+
+def dealt(trace: Trace, rows: NDArray[np.int64], videos: int) -> Forced:
+    """The decisions of the test rows `rows` of `videos`, each row's given to the next of a fixed shuffle.
+
+    Raises:
+        ValueError: the decisions are masks, of which only shares were kept.
+    """
+    if any(decided.shape[1] == 1 for decided in trace.values()):
+        raise ValueError("element-wise decisions are not dealt to other clips")
+    order = np.random.default_rng(0).permutation(len(rows))
+    giver = np.zeros(videos, np.int64)
+    giver[rows[order]] = np.roll(order, 1)
+    return Forced({point: decided[torch.from_numpy(giver)] for point, decided in trace.items()})
+
+
+def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Every control on the first `clips` of the test set's fixed shuffle, beside the learned policy on the same.
+
+    The table has one row a clip: index, and control.NAME.clip_1 and control.NAME.cost for each control; the controls
+    that could not be had are given with the reason.
+    """
+    rows = chosen_rows(dataset.test, clips)
+    learned = follow(method, dataset.test, sampling, rows, Learned())
+    seen = follow(method, dataset.validation, sampling, chosen_rows(dataset.validation, HABITS), Learned())
+    mean = float(learned.cost.mean())
+    makers: Mapping[str, Callable[[], Policy]] = {
+        "all": lambda: everything(method),
+        "random": lambda: matched(method, round(mean)),
+        "fixed": lambda: habits(method, seen.trace, mean),
+        "shuffled": lambda: dealt(learned.trace, rows, len(dataset.test)),
+    }
+    table, missing = pd.DataFrame({"index": rows}), {}
+    for name, make in makers.items():
+        try:
+            found = follow(method, dataset.test, sampling, rows, make())
+        except ValueError as error:
+            missing[f"control.{name}"] = str(error)
+            continue
+        table[f"control.{name}.clip_1"], table[f"control.{name}.cost"] = found.right, found.cost
+    return table, missing

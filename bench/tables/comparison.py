@@ -1,0 +1,135 @@
+"""All methods that were run on the same data at as many frames, in one table, each adaptive one with its controls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.accuracy.intervals import Interval, interval
+from bench.tables.join import gflops, per_video_figure
+from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
+from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide
+
+CONTROLS = {
+    "all": "everything computed",
+    "random": "random decisions, same cost",
+    "fixed": "one fixed choice, nearest cost",
+    "shuffled": "learned decisions of other clips",
+}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control of an adaptive method beside the learned policy on the same clips.
+
+    clip_1: %. gain: clip-1 of the learned policy minus the control's, points, paired. cost: the control's average cost
+    over the learned policy's. verdict: whether the learned policy is better. reason: why there is none.
+    """
+
+    name: str
+    clip_1: Interval | None = None
+    gain: Interval | None = None
+    cost: float = float("nan")
+    verdict: Verdict = "not run"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method with its options: figures over seeds.
+
+    clip_1, video_1: %. gflops: average, maximum and minimum of a sample. executed: multiply-adds that ran, relative to
+    those accounted, on a part of the test set. parameters: trained ones.
+    """
+
+    name: str
+    seeds: int
+    clip_1: Interval | None
+    video_1: Interval | None
+    gflops: tuple[float, float, float]
+    executed: float
+    parameters: int
+    controls: Sequence[Control]
+
+
+def frames(block: Block) -> list[int]:
+    """The numbers of frames at which the block has something to compare."""
+    return sorted({run.record.identity.frames for run in block.runs if run.record.status == "done"})
+
+
+def compare(block: Block, frames: int) -> list[Line]:
+    """Every method of a block that was finished at `frames`, the latest revision of each, dearest first.
+
+    Raises:
+        RecordError: a per-video file is missing or not the one that was recorded.
+    """
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in block.runs:
+        who = run.record.identity
+        if who.frames == frames and run.record.status == "done":
+            found.setdefault((who.method, json.dumps(who.options, sort_keys=True)), []).append(run)
+    return sorted((_line(runs) for runs in found.values()), key=lambda line: -line.gflops[0])
+
+
+def _line(runs: Sequence[Run]) -> Line:
+    latest = max(run.record.identity.method_revision for run in runs)
+    runs = sorted(
+        (run for run in runs if run.record.identity.method_revision == latest), key=lambda run: run.record.identity.seed
+    )
+    ran, told = (sum(run.record.executed.get(key, 0) for run in runs) for key in ("executed", "accounted"))
+    who = runs[0].record.identity
+    options = "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(who.options.items()))
+    costs = [gflops(part)(runs).value for part in ("average", "maximum", "minimum")]
+    return Line(
+        name=who.method + options,
+        seeds=len(runs),
+        clip_1=_figure(runs, "clip-1"),
+        video_1=_figure(runs, "video-1"),
+        gflops=(costs[0], costs[1], costs[2]),
+        executed=ran / told if told else float("nan"),
+        parameters=runs[0].record.parameters or 0,
+        controls=_controls(runs),
+    )
+
+
+def _figure(runs: Sequence[Run], kind: str) -> Interval | None:
+    try:
+        return per_video_figure(kind)(runs)
+    except NotMeasuredError:
+        return None
+
+
+def _controls(runs: Sequence[Run]) -> list[Control]:
+    """The controls that were scored, or should have been."""
+    known = [set(run.record.missing) | set(_columns(run)) for run in runs]
+    named = [name for name in CONTROLS if any(f"control.{name}" in keys for keys in known)]
+    return [_control(runs, name) for name in named]
+
+
+def _columns(run: Run) -> list[str]:
+    if run.record.samples_file is None:
+        return []
+    return [name.removesuffix(".clip_1") for name in run.samples.columns if name.startswith("control.")]
+
+
+def _control(runs: Sequence[Run], name: str) -> Control:
+    scored = [run for run in runs if f"control.{name}" in _columns(run)]
+    if not scored:
+        return Control(CONTROLS[name], reason=runs[0].record.missing[f"control.{name}"])
+    try:
+        own = per_video(scored, f"control.{name}.clip_1")
+        learned = per_video(scored, "clip_1").loc[own.index]
+        cost = per_video(scored, f"control.{name}.cost").to_numpy().mean()
+        base = per_video(scored, "cost").loc[own.index].to_numpy().mean()
+    except NotMeasuredError as error:
+        return Control(CONTROLS[name], reason=str(error))
+    sources = groups(scored[0], own.index)
+    gain = interval(100 * (learned.to_numpy() - own.to_numpy()).T, sources)
+    clip_1 = interval(100 * own.to_numpy().T, sources)
+    few = len(scored) < FEWEST_SEEDS or np.isnan(gain.low)
+    verdict: Verdict = "inconclusive" if few else decide(gain, ">", 0.0)
+    reason = f"{len(scored)} of at least {FEWEST_SEEDS} seeds" if len(scored) < FEWEST_SEEDS else ""
+    return Control(CONTROLS[name], clip_1, gain, float(cost / base), verdict, reason)

@@ -1,0 +1,87 @@
+"""Controls: decisions that look at no clip, at the learned policy's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import ToySplit
+
+from bench.controls import controls, dealt, habits, steps
+from bench.data import Dataset
+from bench.data.sampling import Sampling
+from bench.method import InputSpec, Method, Prediction, Recipe, Stage, Trace
+from bench.policy import Learned, Policy
+
+CHEAP, DEAR = 10, 100
+
+
+class Bright(Method):
+    """Two points; knows the class only where it paid at the first, which it does for bright clips."""
+
+    spec = InputSpec("clip", 8, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        level = sample.mean((1, 2, 3, 4))
+        bright = torch.stack([level > 0.2, level <= 0.2], 1).float()
+        policy = policy or Learned()
+        trace = {"first": policy.decide("first", bright), "second": policy.decide("second", bright.flip(1))}
+        label = (level > -1.2).long() + (level > 0.2).long()
+        wrong = (label + 1) % 3
+        logits = nn.functional.one_hot(torch.where(trace["first"][:, 0] > 0, label, wrong), 3).float()
+        return Prediction(self.account(trace), trace, logits=logits)
+
+    def decisions(self) -> Mapping[str, Tensor]:
+        return {"first": torch.eye(2), "second": torch.eye(2)}
+
+    def account(self, trace: Trace) -> Tensor:
+        return sum((torch.where(t[:, 0] > 0, DEAR, CHEAP) for t in trace.values()), torch.tensor(0)).long()
+
+    def stages(self, recipe: Recipe) -> Sequence[Stage]:
+        return []
+
+
+def test_each_control_has_the_learned_cost_or_says_why_not() -> None:
+    split = ToySplit(120)
+    data = Dataset("toy", 1, "f", split, split, split)
+    table, missing = controls(Bright(), data, Sampling(), 60)
+    assert not missing and len(table) == 60
+    rows = table["index"].to_numpy()
+    bright = split.targets[rows] == 2
+    assert (table["control.all.cost"] == 2 * DEAR).all()
+    assert table["control.all.clip_1"].mean() > bright.mean()
+    learned = DEAR + CHEAP  # at one point or the other, whatever the clip
+    for name in ("random", "fixed", "shuffled"):
+        assert table[f"control.{name}.cost"].mean() == pytest.approx(learned, rel=0.1)
+    assert table["control.fixed.cost"].nunique() == 1
+
+
+def test_shuffled_deals_every_decision_once_and_none_to_its_own_clip() -> None:
+    rows = np.array([1, 3, 4, 7, 8])
+    trace = {"p": torch.eye(5)}
+    forced = dealt(trace, rows, 10)
+    got = forced.rows(torch.from_numpy(rows)).decide("p", torch.eye(5))
+    assert torch.equal(got.sum(0), torch.ones(5)) and not got.diagonal().any()
+    with pytest.raises(ValueError, match="element-wise"):
+        dealt({"p": torch.ones(5, 1)}, rows, 10)
+
+
+def test_steps_are_those_of_the_dearest_open_option() -> None:
+    weights = torch.tensor([[0.5, 0.2, 0.0], [0.0, 0.1, 0.9], [0.0, 0.0, 0.0]])
+    found = steps(weights)
+    assert found[:2].tolist() == [0, 1] and bool(found[2].isnan())
+    assert steps(torch.tensor([[0.25]])).item() == 0.75
+
+
+def test_habits_keep_what_is_mostly_done_and_meet_the_cost() -> None:
+    mostly = {"first": torch.eye(2)[[0, 0, 0, 1]], "second": torch.eye(2)[[1, 1, 1, 0]]}
+    forced = habits(Bright(), mostly, DEAR + CHEAP)
+    assert forced.trace["first"].tolist() == [[1, 0]] and forced.trace["second"].tolist() == [[0, 1]]
+    assert Bright().account(habits(Bright(), mostly, 2 * CHEAP).trace).tolist() == [2 * CHEAP]
