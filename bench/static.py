@@ -51,8 +51,10 @@ def static(network: str, *, frames: int, size: int, classes: int, network_option
 
 
 @functools.cache
-def static_cost(network: str, frames: int, size: int, classes: int) -> StaticCost:
-    """The cost of a registered network at an input, counted on meta tensors."""
+def static_cost(network: str, frames: int, size: int, classes: int) -> StaticCost | None:
+    """The cost of a registered network at an input, counted on meta tensors; None of a method, whose cost depends."""
+    if network in registry.methods():
+        return None
     with torch.device("meta"):
         module = registry.build_network(network, frames=frames, size=size, classes=classes)
     macs, fvcore = both_conventions(module, (1, 3, frames, size, size))

@@ -73,7 +73,8 @@ class GradientStage(Stage):
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip_norm)
+            trained = [weight for group in self.groups for weight in group["params"]]  # others may keep old gradients
+            nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
         self.optimiser.step()
         self.done += 1
         return {"loss": float(loss.detach()), "lr": rate, **logged}

@@ -19,7 +19,10 @@ from bench.cost import attention_formulas as attention
 from bench.cost import recurrent_formulas as recurrent
 
 Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], int]
-"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds. Reads shapes only, and lengths that stand in a tensor."""
+"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds.
+
+Reads shapes only, and the lengths of sequences where several stand in one row.
+"""
 
 Shape = Sequence[int]
 

@@ -1,9 +1,9 @@
 """Multiply-adds of recurrent layers that run as one operation, on CPU (oneDNN) and GPU (cuDNN, MIOpen).
 
-In every step of every sequence a layer multiplies each of its weight matrices by one vector, once for each direction.
-For I inputs and H hidden units that is g·H·(I + H), with g = 4 gates of an LSTM, 3 of a GRU, 1 of a plain layer; an LSTM
-that projects its state to P: 4·H·(I + P) + P·H. Each layer and direction has matrices of its own, of that very shape, so
-that the products of a step are the elements of all matrices together.
+In every step of every sequence a layer multiplies each of its weight matrices by one vector. For I inputs and H hidden
+units that is g·H·(I + H), with g = 4 for an LSTM, 3 for a GRU, 1 for a plain layer; an LSTM that projects its state to
+P: 4·H·(I + P) + P·H. Every layer and direction has matrices of its own, of those very shapes, so that a step takes as
+many products as all matrices together have elements.
 
 A packed batch (rows, I) holds the steps that exist and no others: its rows are the sum of its batch sizes. The counter
 divides the work of an operation evenly over its samples, which is what each takes if all sequences are equally long.
@@ -28,13 +28,16 @@ def _layers(x: Tensor, weights: Iterable[Tensor]) -> int:
 
 
 def one_layer(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
-    """One layer in one direction, whatever number of layers and directions the call names."""
-    return _layers(args[0], args[1:5])
+    """One layer in one direction, whatever number of layers and directions the call names.
+
+    Its two matrices come first. A layer without biases gets zeros of any shape in their place.
+    """
+    return _layers(args[0], args[1:3])
 
 
 def one_layer_backward(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
     """Gradients of data and of weights, always both: each takes every product of the forward pass once."""
-    return 2 * _layers(args[0], args[1:5])
+    return 2 * _layers(args[0], args[1:3])
 
 
 def all_layers(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:

@@ -84,7 +84,7 @@ def _line(table: Table, row: Row, lookup: Lookup) -> CostLine | None:
     given = (run.method, run.frames, row.size, table.classes or 0)
     cost = lookup(*given)
     if cost is None:
-        known = ["not in the reference file"]
+        known = known or ["not in the reference file"]
     elif all(abs(total / 1e9 / published - 1) > REPRODUCED for total in (cost.macs, cost.fvcore)):
         known = ["not reproduced", *known]
     remark = "; ".join(known)

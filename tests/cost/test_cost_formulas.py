@@ -180,7 +180,7 @@ COMPUTE = """
     _scaled_dot_product_attention_math _scaled_dot_product_flash_attention
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention scaled_dot_product_attention
     _native_multi_head_attention _transformer_encoder_layer_fwd mkldnn_rnn_layer _cudnn_rnn miopen_rnn lstm gru
-    rnn_tanh rnn_relu lstm_cell gru_cell _thnn_fused_lstm_cell _thnn_fused_gru_cell _fft_r2c _fft_c2c _fft_c2r
+    rnn_tanh rnn_relu lstm_cell gru_cell _fft_r2c _fft_c2c _fft_c2r
     linalg_svd _linalg_svd linalg_inv_ex _linalg_solve_ex matrix_exp linalg_matrix_exp matmul linear einsum kron
     embedding_bag _foreach_mm _grouped_mm _sparse_mm _sparse_addmm mkldnn_linear fbgemm_linear_int8_weight
     _weight_int8pack_mm linear_backward mkldnn_rnn_layer_backward _scaled_dot_product_flash_attention_backward
