@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
+from bench.accuracy.intervals import Interval
 from bench.cost import Counter, CountError
 from bench.data.sampling import Sampling, test_batches
 from bench.data.split import Split
@@ -24,10 +26,11 @@ SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair p
 
 @dataclass(frozen=True)
 class Scored:
-    """One row a test video, and multiply-adds that ran beside those accounted: see `score`."""
+    """One row a test video, multiply-adds that ran beside those accounted, and mAP over videos: see `score`."""
 
     samples: pd.DataFrame
     executed: dict[str, int]
+    mean_average_precision: Interval
 
 
 def chosen_rows(split: Split, count: int) -> np.ndarray:
@@ -52,6 +55,7 @@ def score(
     samples: index, group, target, clip_1 (1 if the centre clip is right), video_1, video_5 (averaged softmax over
     views; NaN where not scored), cost (multiply-adds of the centre clip), attribute.*, decision.* .
     executed: multiply-adds that ran, and that were accounted, on `executed_samples` rows from all over the split.
+    mean_average_precision: of the averaged softmax, over classes, as for ActivityNet and FCVID.
 
     Raises:
         CountError: an operation has no formula, or a method accounts something else than what runs.
@@ -64,7 +68,7 @@ def score(
     table = pd.DataFrame(
         {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows], "clip_1": found.right}
     )
-    video = _videos(method, split, sampling, views, batch, policy)
+    video, precision = _videos(method, split, sampling, views, batch, policy)
     table = table.merge(video, on="index", how="left")
     table["cost"] = cost
     attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
@@ -75,7 +79,7 @@ def score(
     told = int(cost[places].sum())
     if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
         raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
-    return Scored(pd.concat([table, attributes, decided], axis=1), ran)
+    return Scored(pd.concat([table, attributes, decided], axis=1), ran, precision)
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ def stored(decided: Tensor) -> np.ndarray:
     return np.asarray(np.packbits(bits, axis=1, bitorder="little")[:, 0])
 
 
-def _videos(method: Method, split: Split, sampling: Sampling, views: Views, batch: int, policy: Policy) -> pd.DataFrame:
-    """video_1 and video_5 of the scored videos: softmax averaged over `clips` × `crops` views."""
+def _videos(
+    method: Method, split: Split, sampling: Sampling, views: Views, batch: int, policy: Policy
+) -> tuple[pd.DataFrame, Interval]:
+    """video_1 and video_5 of the scored videos, and their mAP: softmax averaged over `clips` × `crops` views."""
     rows = chosen_rows(split, views.video_videos)
     classes = len(split.classes)
     total, position = np.zeros((len(rows), classes)), {row: place for place, row in enumerate(rows.tolist())}
@@ -135,7 +141,9 @@ def _videos(method: Method, split: Split, sampling: Sampling, views: Views, batc
         np.add.at(total, [position[row] for row in item.index.tolist()], shares)
     ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
     five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan
-    return pd.DataFrame({"index": rows, "video_1": (ranked[:, :1] == target)[:, 0].astype(np.float32), "video_5": five})
+    first = (ranked[:, :1] == target)[:, 0].astype(np.float32)
+    precision = mean_average_precision_interval(total, one_hot(target[:, 0], classes), split.groups[rows])
+    return pd.DataFrame({"index": rows, "video_1": first, "video_5": five}), precision
 
 
 @torch.no_grad()

@@ -284,6 +284,10 @@ class Run:
                 values = interval(known[column].to_numpy(), known["group"].to_numpy())
                 low, high = (None if math.isnan(end) else end for end in values[1:])
                 figures[name] = Figure(value=values[0], low=low, high=high)
+        found = scored.mean_average_precision
+        figures["mAP"] = Figure(
+            value=found.value, **{end: value for end in ("low", "high") if not math.isnan(value := getattr(found, end))}
+        )
         cost = table["cost"]
         return {
             "figures": figures,

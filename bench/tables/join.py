@@ -181,6 +181,14 @@ def gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
     return measure
 
 
+def _map(runs: Sequence[Run]) -> Interval:
+    """Mean average precision has no per-video part: the mean of the recorded figures, in %, without interval."""
+    found = [run.record.figures["mAP"].value for run in runs if "mAP" in run.record.figures]
+    if not found:
+        raise NotMeasuredError("mAP was not recorded")
+    return Interval(100 * float(np.mean(found)), NAN, NAN)
+
+
 def _params(runs: Sequence[Run]) -> Interval:
     counts = [run.record.parameters for run in runs if run.record.parameters is not None]
     if not counts:
@@ -195,6 +203,7 @@ _FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
     "clip-1": per_video_figure("clip-1"),
     "video-1": per_video_figure("video-1"),
     "video-5": per_video_figure("video-5"),
+    "mAP": _map,
     "params": _params,
 }
 """What records hold; a column of any other kind is "not measured"."""

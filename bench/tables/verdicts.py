@@ -151,7 +151,7 @@ STATISTICS: Mapping[Statistic, Runner] = {
 UNMEASURED: Mapping[Statistic, str] = {
     "speed_ratio": "speed was not measured",
     "reduction": "the cost is not compared with the plain network's yet",
-    "mAP": "mean average precision is not measured yet",
+    "mAP": "mean average precision is not compared between methods yet",
     "recall": "action localisation is not measured yet",
     "classification": "action localisation is not measured yet",
     "mIoU": "semantic segmentation is not measured yet",
