@@ -28,7 +28,16 @@ NETWORKS = (
     "baselines.networks.x3d:x3d_m",
     "baselines.networks.x3d:x3d_l",
 )
-METHODS: tuple[str, ...] = ()
+METHODS = (
+    "baselines.adafocus.v1:adafocus_v1",
+    "baselines.adafocus.v2:adafocus_v2",
+    "baselines.adafocus.uni:uni_adafocus",
+    "baselines.arnet.method:arnet",
+    "baselines.cgnet.method:cgnet",
+    "baselines.faster.method:faster",
+    "baselines.pruning.method:pruned",
+    "baselines.subsampled:subsampled",
+)
 WEIGHTS = (
     "baselines.weights.networks:i3d",
     "baselines.weights.networks:mobilenet_v2",

@@ -127,7 +127,7 @@ def test_published_and_measured_cells_and_verdicts_stand_there(stores, tmp_path:
         assert "0.700" in page and "−30.0 %" in page
         assert re.search(r"holds.{0,30}0\.700", page, re.S)
         assert re.search(r"[Ff]irst verdict.*?does not hold.{0,60}0\.900", page, re.S)
-        assert "nothing was run with 32 frames" in page and "arnet is not part of this suite yet" in page
+        assert "nothing was run with 32 frames" in page and "AdaFrame is not part of this suite" in page
         assert "too few classes" in page and "epochs" in page and "2.13.0" in page
         assert "Accuracies of different data sets are never compared" in page
 

@@ -81,8 +81,9 @@ def test_what_no_record_could_decide_says_so_whatever_is_recorded(write, tmp_pat
     claims = {result.claim.id: result for result in joined(tmp_path).claims}
     assert claims["8f-sp2-speed"].never == "speed was not measured" and not claims["8f-sp2-speed"].latest
     assert claims["8f-sp2-cost"].never == ""
-    versus = {result.claim.id: result for result in joined(tmp_path, "table4").claims}
-    assert versus["arnet-cost"].never == "arnet is not part of this suite yet" and not versus["arnet-cost"].latest
+    versus = {result.claim.id: result for result in joined(tmp_path, "adafocus").claims}
+    apart = versus["something-v1-144-cost"]
+    assert apart.never == "its data set is not part of this suite" and not apart.latest
 
 
 def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:
@@ -93,7 +94,8 @@ def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:
     assert table.rows["8f-sp3"][0].reason == "no record"
     assert table.rows["16f-sp2"][0].reason == "nothing was run with 16 frames"
     assert verdict(table, "8f-sp2-cost").reason == "failed: the loss is not finite"
-    assert joined(tmp_path, "table4").rows["arnet"][0].reason == "arnet is not part of this suite yet"
+    apart = joined(tmp_path, "adafocus").rows["activitynet-128-a"][0]
+    assert apart.reason == "its skipping of frames is not part of this suite"
 
 
 def test_a_failed_seed_is_told_beside_the_others(write, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ FAULTS = [
         "row 'i3d-vared': experiment.method: no network 'i4d'; did you mean 'i3d'",
     ),
     ("table2", 'method = "i3d"', 'method = "swin"', "row 'i3d': experiment.method: no network or method 'swin'"),
-    ("arnet", '"arnet is not part', '"vared is not part', "reason: vared is registered: name the experiment"),
+    ("arnet", '"AdaFrame is not part', '"vared is not part', "reason: vared is registered: name the experiment"),
     ("table2", "frames = 16", "frames = 0", "row 'r2plus1d': experiment.frames: must be positive, not 0"),
     ("table2", ", size = 256", "", "row 'i3d': size: missing"),
     (
