@@ -147,15 +147,12 @@ class ArNet(Method):
     def _answer(self, frames: Tensor, hidden: Tensor, action: Tensor) -> Tensor:
         """Logits (B, classes): the mean over frames of what was chosen there; each network runs once, on its frames."""
         logits = frames.new_zeros(*action.shape, self.policy_network.classify.out_features)
-        for number in range(self.answers):
+        inputs = [*(frames for _ in self.backbones), hidden]
+        for number, network in enumerate((*self.backbones, self.policy_network.classify)):
             rows, times = (action == number).nonzero(as_tuple=True)
             if len(rows):
                 with samples(rows):
-                    own = number == len(self.backbones)
-                    inputs, network = (
-                        (hidden, self.policy_network.classify) if own else (frames, self.backbones[number])
-                    )
-                    logits[rows, times] = network(inputs[rows, times]).to(logits.dtype)
+                    logits[rows, times] = network(inputs[number][rows, times]).to(logits.dtype)
         return logits.sum(1) / (action < self.answers).sum(1, keepdim=True).clamp(min=1)
 
     def decisions(self) -> Mapping[str, Tensor]:
