@@ -3,11 +3,15 @@
 all: everything is computed. random: decisions drawn for each clip, at the same average cost. fixed: one choice for all
 clips, the learned policy's habits on validation data, moved as little as brings its cost nearest. shuffled: the learned
 decisions, each dealt to another clip: the same decisions as often, at exactly the same average cost.
+
+Where several options are open side by side, each with a weight (VA-RED²), the network knows no other weights than the
+learned ones. There "all" opens whatever any clip opens, "fixed" what most clips open, both at the mean weight of the
+clips that open it, and "random" deals the learned weights of each decision point to the clips on their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -24,6 +28,7 @@ from bench.policy import Forced, Learned, Policy, everything, matched
 CLIPS = 2000  # of the test set that controls are scored on: an interval of about a point for each seed
 HABITS = 512  # validation clips that the habits of a policy are taken from
 MOVES = 801  # degrees by which the habits are moved on trial
+SHARES = 401  # of clips, on trial, that must open what is opened for all
 
 
 def steps(weights: Tensor) -> Tensor:
@@ -51,18 +56,45 @@ def habits(method: Method, trace: Trace, macs: float) -> Forced:
     return Forced({point: choices[[nearest]] for point, choices in moved.items()})
 
 
-def dealt(trace: Trace, rows: NDArray[np.int64], videos: int) -> Forced:
+def side_by_side(trace: Trace) -> bool:
+    """Whether a sample opens several options at once."""
+    return any(bool(((weights > 0).sum(1) > 1).any()) for weights in trace.values())
+
+
+def usual(method: Method, trace: Trace, macs: float | None) -> Forced:
+    """One choice for all samples of a method whose options are open side by side; `macs` None: whatever is ever open.
+
+    At each point the options that at least a share of the clips open, and always the most usual one, at the mean weight
+    of those clips; the share is the one that brings the cost nearest to `macs`.
+    """
+    shares = torch.linspace(0, 1, SHARES).unsqueeze(1)
+    choices = {}
+    for point, weights in trace.items():
+        often = (weights > 0).float().mean(0)
+        mean = weights.sum(0) / (weights > 0).sum(0).clamp(min=1)
+        opened = (often >= shares.clamp(max=float(often.max()))) & (often > 0)
+        choices[point] = opened * mean
+    nearest = 0 if macs is None else int((method.account(choices).double() - macs).abs().argmin())
+    return Forced({point: rows[[nearest]] for point, rows in choices.items()})
+
+
+def dealt(trace: Trace, rows: NDArray[np.int64], videos: int, together: bool = True) -> Forced:
     """The decisions of the test rows `rows` of `videos`, each row's given to the next of a fixed shuffle.
+
+    together: all decisions of a clip go to the same other clip; else each point has a shuffle of its own.
 
     Raises:
         ValueError: the decisions are masks, of which only shares were kept.
     """
     if any(decided.shape[1] == 1 for decided in trace.values()):
         raise ValueError("element-wise decisions are not dealt to other clips")
-    order = np.random.default_rng(0).permutation(len(rows))
-    giver = np.zeros(videos, np.int64)
-    giver[rows[order]] = np.roll(order, 1)
-    return Forced({point: decided[torch.from_numpy(giver)] for point, decided in trace.items()})
+    given = {}
+    for number, (point, decided) in enumerate(trace.items()):
+        order = np.random.default_rng(0 if together else number).permutation(len(rows))
+        giver = np.zeros(videos, np.int64)
+        giver[rows[order]] = np.roll(order, 1)
+        given[point] = decided[torch.from_numpy(giver)]
+    return Forced(given)
 
 
 def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -74,13 +106,17 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
     rows = chosen_rows(dataset.test, clips)
     learned = follow(method, dataset.test, sampling, rows, Learned())
     seen = follow(method, dataset.validation, sampling, chosen_rows(dataset.validation, HABITS), Learned())
-    mean = float(learned.cost.mean())
-    makers: Mapping[str, Callable[[], Policy]] = {
+    mean, videos = float(learned.cost.mean()), len(dataset.test)
+    makers: dict[str, Callable[[], Policy]] = {
         "all": lambda: everything(method),
         "random": lambda: matched(method, round(mean)),
         "fixed": lambda: habits(method, seen.trace, mean),
-        "shuffled": lambda: dealt(learned.trace, rows, len(dataset.test)),
+        "shuffled": lambda: dealt(learned.trace, rows, videos),
     }
+    if side_by_side(seen.trace):
+        makers["all"] = lambda: usual(method, seen.trace, None)
+        makers["random"] = lambda: dealt(learned.trace, rows, videos, together=False)
+        makers["fixed"] = lambda: usual(method, seen.trace, mean)
     table, missing = pd.DataFrame({"index": rows}), {}
     for name, make in makers.items():
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from toys import ToySplit
 
-from bench.controls import controls, dealt, habits, steps
+from bench.controls import controls, dealt, habits, side_by_side, steps, usual
 from bench.data import Dataset
 from bench.data.sampling import Sampling
 from bench.method import InputSpec, Method, Prediction, Recipe, Stage, Trace
@@ -85,3 +85,26 @@ def test_habits_keep_what_is_mostly_done_and_meet_the_cost() -> None:
     forced = habits(Bright(), mostly, DEAR + CHEAP)
     assert forced.trace["first"].tolist() == [[1, 0]] and forced.trace["second"].tolist() == [[0, 1]]
     assert Bright().account(habits(Bright(), mostly, 2 * CHEAP).trace).tolist() == [2 * CHEAP]
+
+
+def test_options_open_side_by_side_keep_their_learned_weights() -> None:
+    first = torch.tensor([[0.5, 0.2], [0.7, 0.0], [0.0, 0.4], [0.6, 0.0]])  # opened by 3/4 and 1/2 of the clips
+    second = torch.tensor([[0.0, 0.3], [0.0, 0.5], [0.9, 0.4], [0.0, 0.4]])  # by 1/4 and all
+    trace = {"first": first, "second": second}
+    assert side_by_side(trace) and not side_by_side({"p": torch.eye(3)})
+    everything = usual(Bright(), trace, None).trace
+    assert torch.allclose(everything["first"], torch.tensor([[0.6, 0.3]]))
+    assert torch.allclose(everything["second"], torch.tensor([[0.9, 0.4]]))
+    dear_once = usual(Bright(), trace, DEAR + CHEAP).trace
+    assert bool(dear_once["first"][0, 0] > 0) and not bool(dear_once["second"][0, 0] > 0)
+
+
+def test_decisions_dealt_apart_keep_each_points_share_and_break_them_up() -> None:
+    rows = np.arange(64)
+    trace = {"one": torch.arange(64.0)[:, None].repeat(1, 2), "other": torch.arange(64.0)[:, None].repeat(1, 2)}
+    index, learned = torch.arange(64), torch.zeros(64, 2)
+    for together in (True, False):
+        forced = dealt(trace, rows, 64, together).rows(index)
+        one, other = (forced.decide(point, learned)[:, 0] for point in trace)
+        assert torch.equal(one.sort().values, torch.arange(64.0)) and not bool((one == index).any())
+        assert torch.equal(one, other) == together
