@@ -40,7 +40,8 @@ class Subsampled(Static):
 def subsampled(
     network: str, *, frames: int, size: int, classes: int, network_options: Mapping[str, Any], share: float = 0.75
 ) -> Subsampled:
-    """The registered network `network` on about `share` of the clip's frames; for convolutions the share of the cost.
+    """The registered network `network` on about `share` of the clip's frames; its cost falls by somewhat less, where
+    the network rounds frames up.
 
     Raises:
         ValueError: the share is not above 0 and at most 1.

@@ -43,11 +43,12 @@ def steps(weights: Tensor) -> Tensor:
 
 
 def habits(method: Method, trace: Trace, macs: float) -> Forced:
-    """One choice for all samples: each point's mean step in `trace`, all moved alike so that the cost is nearest."""
+    """One choice for all samples: each point's mean step in `trace`, all moved by as little as the cost allows."""
     decisions = method.decisions()
     means = {point: float(torch.nan_to_num(steps(trace[point]).nanmean(), nan=0.0)) for point in decisions}
     furthest = max(len(options) for options in decisions.values())
     moves = torch.linspace(-furthest, furthest, MOVES)
+    moves = moves[moves.abs().argsort(stable=True)]  # of equal costs the smallest move is taken
     moved = {
         point: options[(means[point] + moves).round().clamp(0, len(options) - 1).long()]
         for point, options in decisions.items()
@@ -57,8 +58,9 @@ def habits(method: Method, trace: Trace, macs: float) -> Forced:
 
 
 def side_by_side(trace: Trace) -> bool:
-    """Whether a sample opens several options at once."""
-    return any(bool(((weights > 0).sum(1) > 1).any()) for weights in trace.values())
+    """Whether options have weights of their own, so that a sample may open several at once."""
+    chosen = [weights for weights in trace.values() if weights.shape[1] > 1]  # the others are shares of masks
+    return any(bool(((weights != 0) & (weights != 1)).any() | (weights.sum(1) > 1).any()) for weights in chosen)
 
 
 def usual(method: Method, trace: Trace, macs: float | None) -> Forced:

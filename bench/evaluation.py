@@ -18,7 +18,7 @@ from bench.data.split import Split
 from bench.method import Method, Trace
 from bench.policy import Learned, Policy
 from bench.profiles import Views
-from bench.training import to_device
+from bench.training import TrainingError, to_device
 
 BATCH = 256  # clips evaluated together: small enough for memory, large enough to group samples by their decisions
 SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair part of the set
@@ -59,6 +59,7 @@ def score(
 
     Raises:
         CountError: an operation has no formula, or a method accounts something else than what runs.
+        TrainingError: the logits are not finite.
     """
     method.eval()
     policy = policy or Learned()
@@ -109,7 +110,7 @@ def follow(
 
 
 def _kept(decided: Tensor) -> Tensor:
-    return decided if decided.dim() == 2 else decided.flatten(1).float().mean(1, keepdim=True)
+    return decided.flatten(1).float().mean(1, keepdim=True) if decided.dim() > 2 else decided
 
 
 def stored(decided: Tensor) -> np.ndarray:
@@ -139,6 +140,8 @@ def _videos(
         item = to_device(item, method.device)
         shares = _logits(method(item.sample, policy.rows(item.index)).logits).float().softmax(1).cpu().numpy()
         np.add.at(total, [position[row] for row in item.index.tolist()], shares)
+    if not np.isfinite(total).all():
+        raise TrainingError("the logits are not finite")
     ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
     five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan
     first = (ranked[:, :1] == target)[:, 0].astype(np.float32)

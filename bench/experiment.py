@@ -77,7 +77,7 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
             mains.discard(f"{table}/{row.id}")
             if run is None or run.frames not in profile.frames or (methods and run.method not in methods):
                 continue
-            options = tuple(sorted(run.options.items()))
+            options = tuple(sorted((key, _frozen(value)) for key, value in run.options.items()))
             for seed in profile.seeds if main else profile.other_seeds:
                 found[Experiment(run.method, options, run.frames, seed)] = None
     if mains and not tables:
@@ -85,11 +85,16 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
     for entry in [] if tables else profile.methods:
         chosen = Chosen(method=entry) if isinstance(entry, str) else entry
         if not methods or chosen.method in methods:
-            options = tuple(sorted(chosen.options.items()))
+            options = tuple(sorted((key, _frozen(value)) for key, value in chosen.options.items()))
             found |= {Experiment(chosen.method, options, profile.frames[0], seed): None for seed in profile.other_seeds}
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
+
+
+def _frozen(value: Any) -> Any:
+    """An option that can be part of a key: lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset:
@@ -260,12 +265,13 @@ class Run:
             environment=environment(),
             notes=list(self.dataset.notes),
             parameters=self.method.parameter_count,
+            details=self.method.details(),
             **values,
         )
 
     def _static_costs(self) -> dict[str, int | None]:
         """Of a static network: multiply-adds, and fvcore's total beside them."""
-        if not isinstance(self.method, Static):
+        if type(self.method) is not Static:  # what is derived from it may not see all of a sample
             return {}
         found = agreement(self.method.network, self.method.spec.shape(1))
         return {"static_macs": self.method.macs, "fvcore_macs": found.counters["fvcore"]}
@@ -274,6 +280,7 @@ class Run:
         stated = {"views", "recipe", "sampling", "stride", "network", "method", "smoke"}
         profile = self.profile.model_dump(include=stated)
         device = {"device": self.method.device.type, "evaluation_batch": BATCH}
+        device |= {"unit": self.method.spec.unit, "clips": self.method.spec.clips}
         return {**profile, **device, "dataset_options": self.profile.dataset_options}
 
     def _figures(self, scored: Scored) -> dict[str, Any]:

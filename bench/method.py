@@ -145,9 +145,13 @@ class Method(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} takes no decisions that could be accounted")
 
+    def details(self) -> dict[str, Any]:
+        """What else a record of the trained method should say, as JSON can."""
+        return {}
+
     @property
     def parameter_count(self) -> int:
-        """Trainable parameters, the policy's included."""
+        """Trainable parameters, the policy's included; those that are left, where some are cut."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @property

@@ -31,7 +31,12 @@ class Recipe:
         """Epochs of stages that get `shares` of them all: whole numbers that add up to `epochs`.
 
         The largest remainders are rounded up, of equal ones the earliest.
+
+        Raises:
+            ValueError: a share below 0, or none above it.
         """
+        if min(shares, default=0) < 0 or not sum(shares) > 0:
+            raise ValueError(f"shares of the epochs must be 0 or more, one of them above 0, got {list(shares)}")
         exact = [self.epochs * share / sum(shares) for share in shares]
         whole = [int(part + 1e-9) for part in exact]
         by_remainder = sorted(range(len(shares)), key=lambda stage: whole[stage] - exact[stage])

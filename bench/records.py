@@ -71,6 +71,7 @@ class Record(Strict):
     figures: "clip-1", "video-1", ... as shares of 1. Empty when the run did not finish.
     static_macs, fvcore_macs: the cost of the plain network, by our counter and as fvcore's total.
     executed: multiply-adds that ran and that were accounted, summed over a stated number of test samples.
+    details: what else the method says of itself (`bench.method.Method.details`).
     seconds: of training (since the last start, if it was resumed) and of evaluation.
     samples_file: Parquet with one row a test video; its columns are described in `bench.evaluation.score`.
     """
@@ -87,6 +88,7 @@ class Record(Strict):
     fvcore_macs: int | None = None
     cost: Cost | None = None
     executed: dict[str, int] = Field(default_factory=dict)
+    details: dict[str, Any] = Field(default_factory=dict)
     figures: dict[str, Figure] = Field(default_factory=dict)
     validation: dict[str, float] = Field(default_factory=dict)
     missing: dict[str, str] = Field(default_factory=dict)  # figure -> why it was not measured

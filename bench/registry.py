@@ -103,7 +103,7 @@ def build(
         given |= {"network": under, "network_options": dict(network_options or {})}
     try:
         return _checked(name, builder(**given))
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # of options that cannot be
         raise RegistryError(f"{name}: {error}") from error
 
 

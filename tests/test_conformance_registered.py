@@ -2,40 +2,111 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterable
+from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
+from torch import Tensor, nn
+from toys import ToySplit
 
 from bench import registry
-from bench.conformance import check
+from bench.conformance import check, check_training
 from bench.cost import agreement, both_conventions
+from bench.data.sampling import Sampling
+from bench.method import Method, Recipe
+from bench.policy import everything
 from bench.static import static_cost
 from bench.tables.paths import published
 from bench.tables.schema import ids, load
 from bench.tables.static_costs import cost_lines, reference
 
-NAMES = [*registry.networks(), *(f"{m}/{n}" for m in registry.methods() if m != "static" for n in registry.networks())]
+BLOCKS = {"blocks": (1, 1, 1, 1)}
+SMALL = {"width": 8, **BLOCKS, "focus_blocks": (1, 1, 1, 1), "expensive_options": BLOCKS, "cheap_options": BLOCKS}
+"""Options that make networks small, for what has them."""
+
+FAMILIES = {registry.network(name).__module__: name for name in registry.networks()}
+"""One network of each module; the others of it differ in depth and input, which are here the same for all."""
+
+TARGETS = [target for provider in registry.PROVIDERS for target in import_module(provider).METHODS]
+BUILDERS = {name: getattr(import_module(module), name) for module, _, name in (t.partition(":") for t in TARGETS)}
+OPTIONS = {name: inspect.signature(builder).parameters.keys() for name, builder in BUILDERS.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_registered_methods_conform(name: str) -> None:
+def names(networks: Iterable[str]) -> list[str]:
+    """Every registered method, those that wrap a network on each of `networks`."""
+    on = [f"{method}/{network}" for method, options in OPTIONS.items() if "network" in options for network in networks]
+    return [*on, *(method for method, options in OPTIONS.items() if "network" not in options)]
+
+
+def build(name: str) -> Method:
+    """Small."""
+    if name in OPTIONS:
+        options = {option: value for option, value in SMALL.items() if option in OPTIONS[name]}
+    else:
+        options = {"network_options": registry.split_options(name, SMALL)[0]}
+    return registry.build(name, frames=4, size=32, classes=5, **options)
+
+
+def dense(name: str, method: Method) -> int | None:
+    """Multiply-adds of the network under a method that is not exact: what it may execute at most."""
+    under = name.partition("/")[2]
+    return int(build(under).eval()(torch.zeros(1, 3, 4, 32, 32)).cost) if under and not method.exact else None
+
+
+def varied(name: str) -> tuple[Method, Tensor]:
+    """A method, untrained, and samples for which it decides differently.
+
+    Twice the precision: between a batch and a sample alone rounding differs, and could turn a decision.
+    """
     torch.manual_seed(0)
-    small, _ = registry.split_options(name, {"width": 8, "blocks": (1, 2, 1, 1)})
-    method = registry.build(name, frames=4, size=32, classes=5, network_options=small).double()
-    for weight_name, weight in method.named_parameters():
-        if weight_name.endswith("gate.fc2.weight"):  # gates that differ between samples, some of them closed
-            weight.data.mul_(100)
-        elif weight.dim() == 1 and not weight.any():  # branches and shifts that start at nothing
+    method = build(name).double().eval()
+    sample = torch.randn(method.spec.shape(3), dtype=torch.float64) + 1
+    sample *= torch.linspace(0.3, 3, 3).view(-1, *(1,) * (sample.dim() - 1))
+    for weight in method.parameters():
+        if weight.dim() == 1 and not weight.any():  # branches and shifts that start at nothing
             weight.data.normal_(0, 0.2)
-    # Twice the precision: between a batch and a sample alone rounding differs, and could turn a decision.
-    sample = torch.randn(method.spec.shape(4), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert check(method, sample) == []
+    for norm in method.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):  # takes on the statistics of the samples
+            norm.momentum = 1.0
+            norm.train()
+    for buffer_name, buffer in method.named_buffers():
+        if buffer_name.endswith("thresholds"):  # by default nobody leaves before the last exit
+            buffer.fill_(0.5)
+    with torch.no_grad():
+        method(sample, everything(method) if method.decisions() else None)
+    return method.eval(), sample
+
+
+def decides_alike(method: Method, sample: Tensor) -> bool:
+    with torch.no_grad():
+        return len(set(method(sample).cost.tolist())) == 1
+
+
+@pytest.mark.parametrize("name", [*registry.networks(), *names(FAMILIES.values())])
+def test_registered_methods_conform(name: str) -> None:
+    method, sample = varied(name)
     if method.decisions():
-        with torch.no_grad():
-            trace = method(sample).trace
-        assert any(bool((weights <= 0).any()) for weights in trace.values()), "no option is closed"
-        assert any(bool((weights[0] != weights[1:]).any()) for weights in trace.values()), "all samples decide alike"
+        for _ in range(6):
+            if not decides_alike(method, sample):
+                break
+            for weight in method.parameters():
+                if weight.dim() == 2:  # what policies are made of: surer of what they decide
+                    weight.data.mul_(5)
+        else:
+            pytest.fail("all samples decide alike")
+    assert check(method, sample, dense=dense(name, method)) == []
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_18", *names(["r2plus1d_18"])])
+def test_registered_methods_train(name: str) -> None:
+    method = build(name)
+    recipe = Recipe(epochs=len(method.stages(Recipe(epochs=9))) + 1, batch=4, lr=0.02)
+    split = ToySplit(8, (8, 34, 36), sources=2)  # what is held out of it is a batch as well
+    assert check_training(partial(build, name), split, Sampling(), recipe, dense=dense(name, method)) == []
 
 
 def test_shipped_static_costs_are_ours() -> None:

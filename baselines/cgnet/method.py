@@ -64,7 +64,7 @@ class CGNet(Method):
         budget: float | None = None,
     ) -> None:
         super().__init__()
-        if groups < 2 or alpha <= 0 or weight < 0:
+        if groups < 2 or not alpha > 0 or not weight >= 0:
             raise ValueError(
                 f"groups must be 2 or more, alpha above 0, weight 0 or more; got {groups}, {alpha}, {weight}"
             )
@@ -115,7 +115,8 @@ class CGNet(Method):
         others = [weight for weight in self.parameters() if weight.requires_grad and id(weight) not in known]
         groups = [{"params": others}, {"params": thresholds}]
         train = Training("train", self, groups, self._loss, recipe, recipe.epochs - last)
-        return [train] if self.budget is None else [train, Calibration(self, self.budget, recipe.batch, last)]
+        train.spares = last > 0
+        return [train, Calibration(self, self.budget, recipe.batch, last)] if self.budget and last else [train]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy + weight · Σ (Δ − T)² over all thresholds."""
@@ -139,9 +140,9 @@ class CGNet(Method):
 
 
 class Training(GradientStage):
-    """Thresholds, the second group, know no weight decay; videos for the calibration are held out."""
+    """Thresholds, the second group, know no weight decay. spares: whether it leaves videos for the calibration."""
 
-    method: CGNet
+    spares = False
 
     def begin(self, steps: int) -> None:
         """Makes the optimiser."""
@@ -149,8 +150,8 @@ class Training(GradientStage):
         self.optimiser.param_groups[1]["weight_decay"] = 0.0
 
     def view(self, split: Split) -> Split:
-        """All of it, without a budget."""
-        return split if self.method.budget is None else _parts(split, self.recipe.batch)[0]
+        """All of it, where nothing is calibrated."""
+        return _parts(split, self.recipe.batch)[0] if self.spares else split
 
 
 class Calibration(Stage):

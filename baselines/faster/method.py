@@ -120,10 +120,9 @@ class Faster(Method):
         """Multiply-adds of one video."""
         return count_meta(self.network, self.spec.shape(1)).macs
 
-    @property
-    def cost_per_clip(self) -> float:
+    def details(self) -> dict[str, Any]:
         """Multiply-adds of one video by its clips, as the paper states them: (E + (n - 1)·C)/n and the aggregation."""
-        return self.macs / self.spec.clips
+        return {"multiply-adds per clip": self.macs / self.spec.clips}
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         """Class logits of videos (B, N, C, T, H, W), at the same cost for all: the pattern looks at nothing."""
@@ -138,6 +137,8 @@ class Faster(Method):
         aggregator, networks = self.network.aggregator, dict(self.network.named_networks()).values()
         shares = (1.0,) if aggregator is None else (1 - self.aggregation_share, self.aggregation_share)
         epochs = recipe.divided(shares)
+        if epochs[-1] == 0:  # a single epoch: an aggregator that was never trained would answer
+            epochs = [0, recipe.epochs]
         clips: list[dict[str, Any]] = [{"params": part.parameters()} for n in networks for part in (n.trunk, n.head)]
         stages = [GradientStage("clips", self, clips, self._clip_loss, recipe, epochs[0])]
         if aggregator is not None:

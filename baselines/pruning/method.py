@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from baselines.pruning.compact import compact
 from baselines.pruning.schemes import LAYERS, Channels, Scheme, Scope, TwoOfFour, Weights
+from baselines.pruning.semi_structured import semi_structured
 from bench import registry
 from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
@@ -54,7 +55,7 @@ class Pruned(Method):
         _check(budget, scope, kind, rounds, retrain, retrain_lr)
         count = count_meta(network, spec.shape(1))
         self.network, self.spec, self.static = network, spec, count.macs
-        self.exact = kind == "channels"
+        self.kind, self.exact = kind, kind == "channels"
         self.retrain, self.retrain_lr = retrain, retrain_lr
         self.budgets = [1.0] if kind == "2:4" else [budget ** (i / rounds) for i in range(1, rounds + 1)]
         self.scheme: Scheme
@@ -101,6 +102,19 @@ class Pruned(Method):
         """Of every convolution and linear layer the share of its weights that is zero."""
         layers = [(name, layer) for name, layer in self.network.named_modules() if type(layer) in LAYERS]
         return {name: 1 - int(layer.weight.count_nonzero()) / layer.weight.numel() for name, layer in layers}
+
+    def details(self) -> dict[str, Any]:
+        """The share of zeros in each layer; for 2:4 also what it is worth on this device, or why that is not known."""
+        worth = {"2:4 speed-up of a linear layer": semi_structured()} if self.kind == "2:4" else {}
+        return {"sparsity": self.sparsity(), **worth}
+
+    @property
+    def parameter_count(self) -> int:
+        """Trained parameters that were not cut."""
+        kept = {id(weight): torch.ones_like(weight, dtype=torch.bool) for weight in self.parameters()}
+        for weight, mask in self.scheme.masked():
+            kept[id(weight)] &= mask
+        return sum(int(mask.sum()) for mask in kept.values())
 
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """Training, then the rounds; where epochs are few, the last rounds get them."""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.split import Split
+from bench.data.split import DataError, Split
 
 SHUFFLE = 20201207  # of the sources
 
@@ -45,11 +45,11 @@ def held_out(split: Split, share: float = 0.1) -> tuple[Subset, Subset]:
     """The split without, and with only, about `share` of its videos; no source is in both, the cut is always the same.
 
     Raises:
-        ValueError: there is only one source, or the share is not between 0 and 1.
+        DataError: there is only one source, or the share is not between 0 and 1.
     """
     sources = np.unique(split.groups)
     if not 0 < share < 1 or len(sources) < 2:
-        raise ValueError(f"cannot hold {share} of {len(sources)} sources out")
+        raise DataError(f"cannot hold {share:.0%} of the training data's {len(sources)} sources out")
     shuffled = np.random.default_rng(SHUFFLE).permutation(sources)
     out = shuffled[: min(max(1, round(share * len(sources))), len(sources) - 1)]
     chosen = np.isin(split.groups, out)

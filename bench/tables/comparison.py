@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.join import gflops, per_video_figure
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
 from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide
 
+TOLERANCE = 0.05
+"""A control that costs no more than this share less, or more, than the learned policy is held against it."""
+
 CONTROLS = {
-    "all": "everything computed",
-    "random": "random decisions, same cost",
+    "all": "everything open",
+    "random": "random decisions, about the same cost",
     "fixed": "one fixed choice, nearest cost",
     "shuffled": "learned decisions of other clips",
 }
@@ -39,7 +41,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Line:
-    """One method with its options: figures over seeds.
+    """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
     clip_1, video_1: %. gflops: average, maximum and minimum of a sample. executed: multiply-adds that ran, relative to
     those accounted, on a part of the test set. parameters: trained ones.
@@ -84,7 +86,7 @@ def _line(runs: Sequence[Run]) -> Line:
     options = "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(who.options.items()))
     costs = [gflops(part)(runs).value for part in ("average", "maximum", "minimum")]
     return Line(
-        name=who.method + options,
+        name=who.method + options + _unit(runs[0]),
         seeds=len(runs),
         clip_1=_figure(runs, "clip-1"),
         video_1=_figure(runs, "video-1"),
@@ -93,6 +95,12 @@ def _line(runs: Sequence[Run]) -> Line:
         parameters=runs[0].record.parameters or 0,
         controls=_controls(runs),
     )
+
+
+def _unit(run: Run) -> str:
+    """What one sample is, where it is not one clip."""
+    protocol = run.record.protocol
+    return f" (a {protocol['unit']} of {protocol['clips']} clips)" if protocol.get("unit", "clip") != "clip" else ""
 
 
 def _figure(runs: Sequence[Run], kind: str) -> Interval | None:
@@ -118,7 +126,8 @@ def _columns(run: Run) -> list[str]:
 def _control(runs: Sequence[Run], name: str) -> Control:
     scored = [run for run in runs if f"control.{name}" in _columns(run)]
     if not scored:
-        return Control(CONTROLS[name], reason=runs[0].record.missing[f"control.{name}"])
+        why = [run.record.missing[key] for run in runs if (key := f"control.{name}") in run.record.missing]
+        return Control(CONTROLS[name], reason=why[0])
     try:
         own = per_video(scored, f"control.{name}.clip_1")
         learned = per_video(scored, "clip_1").loc[own.index]
@@ -129,7 +138,16 @@ def _control(runs: Sequence[Run], name: str) -> Control:
     sources = groups(scored[0], own.index)
     gain = interval(100 * (learned.to_numpy() - own.to_numpy()).T, sources)
     clip_1 = interval(100 * own.to_numpy().T, sources)
-    few = len(scored) < FEWEST_SEEDS or np.isnan(gain.low)
-    verdict: Verdict = "inconclusive" if few else decide(gain, ">", 0.0)
-    reason = f"{len(scored)} of at least {FEWEST_SEEDS} seeds" if len(scored) < FEWEST_SEEDS else ""
+    verdict, reason = _verdict(gain, float(cost / base), len(scored))
     return Control(CONTROLS[name], clip_1, gain, float(cost / base), verdict, reason)
+
+
+def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:
+    """Whether the learned policy is the better one at the control's cost, which is `cost` times its own."""
+    if seeds < FEWEST_SEEDS:
+        return "inconclusive", f"{seeds} of at least {FEWEST_SEEDS} seeds"
+    if math.isnan(gain.low):
+        return "inconclusive", "one independent source: no interval"
+    verdict = decide(gain, ">", 0.0)
+    unfair = {"holds": cost < 1 - TOLERANCE, "does not hold": cost > 1 + TOLERANCE}.get(verdict, False)
+    return ("inconclusive", f"the control costs {cost:.2f} times as much") if unfair else (verdict, "")

@@ -98,7 +98,7 @@ def _measure_row(table: Table, id: str, block: Block) -> MeasuredRow:
 def _static_twin(table: Table, id: str) -> str | None:
     """The row of the network that the row's method is built on, as it is, at as many frames."""
     own = table.row(id).experiment
-    if own is None:
+    if own is None or "/" not in own.method:
         return None
     plain = (own.method.rpartition("/")[2], own.frames)
     for row in table.rows:

@@ -48,7 +48,8 @@ Runs = Mapping[int, Run]
 class Block:
     """The records of one store that may be compared with each other: same profile, data and setting.
 
-    fingerprints: of the data for each number of frames a clip (longer clips may need longer videos).
+    fingerprints: of the data for each number of frames a clip (longer clips may need longer videos). settings: of each
+    method, by the name before its network's.
     """
 
     store: str
@@ -57,6 +58,7 @@ class Block:
     revision: int
     setting: str
     fingerprints: dict[int, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     apart: str = ""  # what tells it from another block of the same profile and store
     runs: list[Run] = field(default_factory=list)
 
@@ -120,6 +122,7 @@ def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
                 block = Block(label, who.profile, who.dataset, who.dataset_revision, who.setting)
                 found.append(block)
             block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
+            block.settings[_prefix(record)] = record.identity.method_setting
             block.runs.append(Run(path, record))
     for block in found:
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
@@ -150,7 +153,13 @@ def _belongs(record: Record, store: str, block: Block) -> bool:
     same = (store, who.profile, who.dataset, who.dataset_revision, who.setting)
     if same != (block.store, block.profile, block.dataset, block.revision, block.setting):
         return False
+    if block.settings.get(_prefix(record), who.method_setting) != who.method_setting:
+        return False
     return block.fingerprints.get(who.frames, who.data_fingerprint) == who.data_fingerprint
+
+
+def _prefix(record: Record) -> str:
+    return record.identity.method.partition("/")[0]
 
 
 def per_video(runs: Sequence[Run], name: str) -> pd.DataFrame:

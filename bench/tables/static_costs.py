@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from bench import registry
 from bench.tables.schema import Row, Table, TableError
 
 REPRODUCED = 0.005
@@ -84,7 +85,7 @@ def _line(table: Table, row: Row, lookup: Lookup) -> CostLine | None:
     given = (run.method, run.frames, row.size, table.classes or 0)
     cost = lookup(*given)
     if cost is None:
-        known = known or ["not in the reference file"]
+        known = known if run.method in registry.methods() else ["not in the reference file", *known]
     elif all(abs(total / 1e9 / published - 1) > REPRODUCED for total in (cost.macs, cost.fvcore)):
         known = ["not reproduced", *known]
     remark = "; ".join(known)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from bench.data.subset import held_out
-from bench.method import Recipe
 from toys import ToySplit
+
+from bench.data import DataError
+from bench.data.subset import held_out
 
 
 def test_sources_are_on_one_side_and_rows_keep_what_belongs_to_them() -> None:
@@ -27,14 +27,5 @@ def test_sources_are_on_one_side_and_rows_keep_what_belongs_to_them() -> None:
 
 @pytest.mark.parametrize(("videos", "share"), [(2, 0.5), (24, 0.0), (24, 1.0)])
 def test_what_cannot_be_held_out_is_refused(videos: int, share: float) -> None:
-    with pytest.raises(ValueError, match="hold"):
+    with pytest.raises(DataError, match="hold"):
         held_out(ToySplit(videos), share)
-
-
-@pytest.mark.parametrize("epochs", range(1, 12))
-@pytest.mark.parametrize("shares", [(1,), (0.6, 0.4), (1, 1, 1), (0.2, 0.4, 0.3, 0.1)])
-def test_epochs_are_divided_whole(epochs: int, shares: tuple[float, ...]) -> None:
-    parts = Recipe(epochs=epochs).divided(shares)
-    assert sum(parts) == epochs
-    for part, share in zip(parts, shares, strict=True):
-        assert abs(part - epochs * share / sum(shares)) < 1

@@ -83,7 +83,7 @@ def test_what_no_record_could_decide_says_so_whatever_is_recorded(write, tmp_pat
     assert claims["8f-sp2-cost"].never == ""
     versus = {result.claim.id: result for result in joined(tmp_path, "adafocus").claims}
     apart = versus["something-v1-144-cost"]
-    assert apart.never == "its data set is not part of this suite" and not apart.latest
+    assert apart.never == "its form with TSM and two sets of frames is not among the runs" and not apart.latest
 
 
 def test_reasons_of_rows_that_were_not_run(write, tmp_path: Path) -> None:

@@ -1,0 +1,11 @@
+"""What every method must keep to, the ones of others included: each broken promise as one line.
+
+`check` is for evaluation, `check_training` for training. What they cannot know: a too low cost of a method that says it
+is not `exact` (its executed cost is only known to lie between the accounted and the dense one), work of other processes
+and on integers outside torch, and whether a skipped part would have made a better answer.
+"""
+
+from bench.conformance.evaluation import Broken, check
+from bench.conformance.training import check_training
+
+__all__ = ["Broken", "check", "check_training"]
