@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from bench.data.split import Split
+from bench.data import DataError, Split
 from bench.data.subset import Subset, held_out
 from bench.method import Batch, Method, Stage, Trace
 from bench.policy import Policy
@@ -124,10 +124,10 @@ def decaying(exits: int, decay: float) -> Tensor:
     """Shares (K,) of the samples that shall leave at each exit, proportional to decay^k; above 1 most leave late.
 
     Raises:
-        ValueError: the decay is not above 0.
+        ValueError: the decay is not above 0, or so large that the shares could not be told apart.
     """
-    if decay <= 0:
-        raise ValueError(f"exit_decay must be above 0, got {decay}")
+    if not 0 < decay < 100:
+        raise ValueError(f"exit_decay must be above 0 and below 100, got {decay}")
     shares = decay ** torch.arange(1, exits + 1, dtype=torch.float64)
     return shares / shares.sum()
 
@@ -136,13 +136,15 @@ def cut(split: Split, batch: int) -> tuple[Subset, Subset]:
     """Training data for fitting, and held out for calibrating: a tenth of it, or more where a batch needs that.
 
     Raises:
-        ValueError: the split has only one source.
+        DataError: the split has only one source, or half of it does not fill a batch.
     """
     share = 0.1
     while True:
         fit, calibration = held_out(split, share)
-        if len(calibration) >= batch or share > 0.4:
+        if len(calibration) >= batch:
             return fit, calibration
+        if share > 0.4:
+            raise DataError(f"half of the training data, held out to calibrate exits, does not fill a batch of {batch}")
         share += 0.1
 
 
@@ -158,7 +160,8 @@ class CalibrationStage(Stage):
     """A stage without gradients that sets the thresholds from one or more epochs of held-out training data.
 
     logits: samples to the logits of every exit, (B, K, classes), in evaluation. shares: (K,), who leaves where.
-    batch: of the recipe. Without an epoch the thresholds stay as they are.
+    batch: of the recipe. The clips are cut as for training (at random, the last incomplete batch dropped), so that on
+    centre clips the shares come out somewhat otherwise; the public code calibrates so too.
     """
 
     def __init__(
@@ -198,9 +201,3 @@ class CalibrationStage(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores them."""
         self.seen = list(state["seen"])
-
-
-def with_calibration(epochs: int) -> tuple[int, int]:
-    """Epochs of fitting and of calibrating, which gets one unless that is the only one."""
-    calibrating = min(1, epochs - 1)
-    return epochs - calibrating, calibrating

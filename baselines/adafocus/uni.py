@@ -25,7 +25,6 @@ from baselines.adafocus.exits import (
     FittingStage,
     Remaining,
     decaying,
-    with_calibration,
 )
 from baselines.adafocus.extractors import Extractor, extractor
 from baselines.adafocus.spatial import SpatialPolicy, boxes, interpolated_features, over_time
@@ -59,6 +58,8 @@ class Looks:
 
     def __post_init__(self) -> None:
         """Checks every number."""
+        if self.frames < 1:
+            raise ValueError(f"frames must be 1 or more, got {self.frames}")
         for name in ("glances", "focuses", "glance_size", "patch", "smallest"):
             value, most = getattr(self, name), self.frames if name in ("glances", "focuses") else self.size
             if not 1 <= value <= most:
@@ -77,6 +78,12 @@ class Scales:
     temporal: float = 0.2
     spatial: float = 0.2
     classifier: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Checks every rate."""
+        for name, rate in vars(self).items():
+            if not rate > 0:
+                raise ValueError(f"{name}_scale must be above 0, got {rate}")
 
 
 class PrefixAnswer(nn.Module):
@@ -311,12 +318,11 @@ class UniAdaFocus(Method):
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """One stage end to end; with exits another, which sets their thresholds on training data held out of it."""
         groups = self._groups()
-        if self.exits is None:
+        if self.exits is None or recipe.epochs == 1:
             return [GradientStage("train", self, groups, self._loss, recipe, recipe.epochs)]
-        fit, calibrate = with_calibration(recipe.epochs)
         return [
-            FittingStage("train", self, groups, self._loss, recipe, fit),
-            CalibrationStage(self, self.exits, self.every_exit, self.shares, recipe.batch, calibrate),
+            FittingStage("train", self, groups, self._loss, recipe, recipe.epochs - 1),
+            CalibrationStage(self, self.exits, self.every_exit, self.shares, recipe.batch, 1),
         ]
 
     def _groups(self) -> list[dict[str, object]]:

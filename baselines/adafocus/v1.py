@@ -83,11 +83,12 @@ class AdaFocusV1(Method):
         shares: Sequence[float],
     ) -> None:
         super().__init__()
-        if not 1 <= patch <= spec.size or grid < 2 or passes < 1:
+        if not 1 <= patch <= spec.size or grid < 2 or passes < 1 or spec.frames < 1:
             raise ValueError(
-                f"patch must be in 1..{spec.size}, grid 2 and passes 1 or more, got {patch}, {grid} and {passes}"
+                f"patch must be in 1..{spec.size}, grid 2, passes 1 and frames 1 or more, got {patch}, {grid}, {passes}, "
+                f"{spec.frames}"
             )
-        if len(shares) != len(SHARES) or min(shares) < 0 or not sum(shares):
+        if len(shares) != len(SHARES) or min(shares) < 0 or not sum(shares) > 0:
             raise ValueError(f"shares must be four numbers, 0 or more and one of them above, got {tuple(shares)}")
         if not 0 <= dropout < 1 or not 0 <= discount <= 1:
             raise ValueError(f"dropout and discount must be in 0..1, got {dropout} and {discount}")

@@ -26,7 +26,6 @@ from baselines.adafocus.exits import (
     FittingStage,
     Remaining,
     decaying,
-    with_calibration,
 )
 from baselines.adafocus.extractors import Extractor, extractor
 from baselines.adafocus.place import PlacePolicy, spread
@@ -72,6 +71,8 @@ class AdaFocusV2(Method):
         framewise = glance.framewise and focus.framewise
         if not 1 <= patch <= spec.size or not 1 <= glance_size <= spec.size:
             raise ValueError(f"patch and glance_size must be in 1..{spec.size}, got {patch} and {glance_size}")
+        if spec.frames < 1:
+            raise ValueError(f"frames must be 1 or more, got {spec.frames}")
         if patch_policy not in get_args(PatchPolicy):
             raise ValueError(f"patch_policy must be one of {get_args(PatchPolicy)}, got {patch_policy!r}")
         if exits is not None and (per_video or not framewise):
@@ -207,12 +208,11 @@ class AdaFocusV2(Method):
             {"params": [p for part in parts for p in part.parameters()], "scale": rate / 5}
             for rate, parts in rates.items()
         ]
-        if self.exits is None:
+        if self.exits is None or recipe.epochs == 1:
             return [GradientStage("train", self, groups, self._loss, recipe, recipe.epochs)]
-        fit, calibrate = with_calibration(recipe.epochs)
         return [
-            FittingStage("train", self, groups, self._loss, recipe, fit),
-            CalibrationStage(self, self.exits, self.prefix_logits, self.shares, recipe.batch, calibrate),
+            FittingStage("train", self, groups, self._loss, recipe, recipe.epochs - 1),
+            CalibrationStage(self, self.exits, self.prefix_logits, self.shares, recipe.batch, 1),
         ]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -265,7 +265,7 @@ def _check(backbones: Sequence[str], resolutions: Sequence[int], skips: Sequence
 def _check_training(cost_weight: float, balance: float, shares: Sequence[float], rates: Sequence[float]) -> None:
     if not 0 <= cost_weight < 1 or balance < 0:
         raise ValueError(f"cost_weight must be in 0..1 and balance 0 or more, got {cost_weight} and {balance}")
-    if len(shares) != 3 or len(rates) != 3 or min(shares) < 0 or sum(shares) <= 0 or min(rates) <= 0:
+    if len(shares) != 3 or len(rates) != 3 or min(shares) < 0 or not sum(shares) > 0 or not all(r > 0 for r in rates):
         raise ValueError(
             f"three stages need three shares, 0 or more, and three rates above 0, got {shares} and {rates}"
         )

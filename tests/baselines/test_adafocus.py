@@ -15,7 +15,7 @@ from toys import ToySplit
 from baselines.adafocus import ppo
 from baselines.adafocus.classifier import PrefixClassifier, coarse_to_fine, frame_cross_entropy, running_max
 from baselines.adafocus.crop import crop, patches, scaled
-from baselines.adafocus.exits import Exits, calibrate, cut, decaying, with_calibration
+from baselines.adafocus.exits import Exits, calibrate, cut, decaying
 from baselines.adafocus.extractors import BUILDERS, extractor
 from baselines.adafocus.place import spread
 from baselines.adafocus.v1 import AdaFocusV1, adafocus_v1
@@ -316,7 +316,6 @@ def test_calibration_data_is_held_out_and_fills_a_batch() -> None:
     method = v2(exits=True)
     stages = method.stages(Recipe(epochs=5, batch=2))
     assert [(len(stage.view(split)), stage.epochs) for stage in stages] == [(54, 4), (6, 1)]
-    assert [with_calibration(epochs) for epochs in (1, 2, 50)] == [(1, 0), (1, 1), (49, 1)]
 
 
 # Where it looks
