@@ -85,7 +85,7 @@ class AdaFocusV1(Method):
         super().__init__()
         if not 1 <= patch <= spec.size or grid < 2 or passes < 1 or spec.frames < 1:
             raise ValueError(
-                f"patch must be in 1..{spec.size}, grid 2, passes 1 and frames 1 or more, got {patch}, {grid}, {passes}, "
+                f"patch must be in 1..{spec.size}, grid 2, passes and frames 1 or more, got {patch}, {grid}, {passes}, "
                 f"{spec.frames}"
             )
         if len(shares) != len(SHARES) or min(shares) < 0 or not sum(shares) > 0:
