@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from bench.data import DataError, Split
-from bench.data.subset import Subset, held_out
+from bench.data import Split
+from bench.data.subset import held_out
 from bench.method import Batch, Method, Stage, Trace
 from bench.policy import Policy
 from bench.training import GradientStage
@@ -132,28 +132,12 @@ def decaying(exits: int, decay: float) -> Tensor:
     return shares / shares.sum()
 
 
-def cut(split: Split, batch: int) -> tuple[Subset, Subset]:
-    """Training data for fitting, and held out for calibrating: a tenth of it, or more where a batch needs that.
-
-    Raises:
-        DataError: the split has only one source, or half of it does not fill a batch.
-    """
-    share = 0.1
-    while True:
-        fit, calibration = held_out(split, share)
-        if len(calibration) >= batch:
-            return fit, calibration
-        if share > 0.4:
-            raise DataError(f"half of the training data, held out to calibrate exits, does not fill a batch of {batch}")
-        share += 0.1
-
-
 class FittingStage(GradientStage):
     """A stage of gradient descent on the training data that no `CalibrationStage` sees."""
 
     def view(self, split: Split) -> Split:
         """The training split without what is held out."""
-        return cut(split, self.recipe.batch)[0]
+        return held_out(split, least=self.recipe.batch)[0]
 
 
 class CalibrationStage(Stage):
@@ -179,7 +163,7 @@ class CalibrationStage(Stage):
 
     def view(self, split: Split) -> Split:
         """What is held out of the training split."""
-        return cut(split, self.batch)[1]
+        return held_out(split, least=self.batch)[1]
 
     @torch.no_grad()
     def step(self, batch: Batch) -> dict[str, float]:

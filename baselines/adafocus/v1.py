@@ -85,8 +85,8 @@ class AdaFocusV1(Method):
         super().__init__()
         if not 1 <= patch <= spec.size or grid < 2 or passes < 1 or spec.frames < 1:
             raise ValueError(
-                f"patch must be in 1..{spec.size}, grid 2, passes and frames 1 or more, got {patch}, {grid}, {passes}, "
-                f"{spec.frames}"
+                f"patch must be in 1..{spec.size}, grid 2, frames and passes 1 or more, got {patch}, {grid}, "
+                f"{spec.frames} and {passes}"
             )
         if len(shares) != len(SHARES) or min(shares) < 0 or not sum(shares) > 0:
             raise ValueError(f"shares must be four numbers, 0 or more and one of them above, got {tuple(shares)}")

@@ -19,7 +19,7 @@ from baselines.cgnet.gated_conv import GatedConv, Session
 from bench import registry
 from bench.cost import count_meta
 from bench.data.split import Split
-from bench.data.subset import Subset, held_out
+from bench.data.subset import held_out
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 from bench.training import GradientStage, cross_entropy
@@ -151,7 +151,7 @@ class Training(GradientStage):
 
     def view(self, split: Split) -> Split:
         """All of it, where nothing is calibrated."""
-        return _parts(split, self.recipe.batch)[0] if self.spares else split
+        return held_out(split, least=self.recipe.batch)[0] if self.spares else split
 
 
 class Calibration(Stage):
@@ -164,7 +164,7 @@ class Calibration(Stage):
 
     def view(self, split: Split) -> Split:
         """What training did not see."""
-        return _parts(split, self.batch)[1]
+        return held_out(split, least=self.batch)[1]
 
     def begin(self, steps: int) -> None:
         """Nothing found yet."""
@@ -194,15 +194,6 @@ class Calibration(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores them."""
         self.offsets = list(state["offsets"])
-
-
-def _parts(split: Split, batch: int) -> tuple[Subset, Subset]:
-    """Videos to train on and to calibrate on: a tenth of them, or more, up to half, where those do not fill a batch."""
-    for share in (0.1, 0.2, 0.3, 0.4, 0.5):
-        parts = held_out(split, share)
-        if len(parts[1]) >= batch:
-            break
-    return parts
 
 
 def eligible(network: nn.Module, spec: InputSpec, groups: int, grouped: bool, which: str | None) -> dict[str, int]:

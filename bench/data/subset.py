@@ -41,16 +41,22 @@ class Subset:
         return self.whole.video(int(self.rows[index]))
 
 
-def held_out(split: Split, share: float = 0.1) -> tuple[Subset, Subset]:
+def held_out(split: Split, share: float = 0.1, least: int = 1) -> tuple[Subset, Subset]:
     """The split without, and with only, about `share` of its videos; no source is in both, the cut is always the same.
 
+    Where these are fewer than `least`, more sources go over, up to half of them.
+
     Raises:
-        DataError: there is only one source, or the share is not between 0 and 1.
+        DataError: there is only one source, or half of them have fewer than `least` videos.
+        ValueError: the share is not between 0 and 1.
     """
     sources = np.unique(split.groups)
-    if not 0 < share < 1 or len(sources) < 2:
-        raise DataError(f"cannot hold {share:.0%} of the training data's {len(sources)} sources out")
+    if not 0 < share < 1:
+        raise ValueError(f"the share that is held out must be between 0 and 1, got {share}")
     shuffled = np.random.default_rng(SHUFFLE).permutation(sources)
-    out = shuffled[: min(max(1, round(share * len(sources))), len(sources) - 1)]
-    chosen = np.isin(split.groups, out)
-    return Subset(split, np.flatnonzero(~chosen)), Subset(split, np.flatnonzero(chosen))
+    first = max(1, round(share * len(sources)))
+    for count in range(first, max(first, len(sources) // 2) + 1):
+        chosen = np.isin(split.groups, shuffled[:count])
+        if least <= chosen.sum() < len(split):
+            return Subset(split, np.flatnonzero(~chosen)), Subset(split, np.flatnonzero(chosen))
+    raise DataError(f"{least} videos cannot be held out of {len(split)} training videos from {len(sources)} sources")

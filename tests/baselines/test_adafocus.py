@@ -15,7 +15,7 @@ from toys import ToySplit
 from baselines.adafocus import ppo
 from baselines.adafocus.classifier import PrefixClassifier, coarse_to_fine, frame_cross_entropy, running_max
 from baselines.adafocus.crop import crop, patches, scaled
-from baselines.adafocus.exits import Exits, calibrate, cut, decaying
+from baselines.adafocus.exits import Exits, calibrate, decaying
 from baselines.adafocus.extractors import BUILDERS, extractor
 from baselines.adafocus.place import spread
 from baselines.adafocus.v1 import AdaFocusV1, adafocus_v1
@@ -310,9 +310,6 @@ def test_nobody_leaves_before_calibration() -> None:
 
 def test_calibration_data_is_held_out_and_fills_a_batch() -> None:
     split = ToySplit(60)
-    fit, held = cut(split, 2)
-    assert len(held) == 6 and len(fit) == 54 and not set(fit.groups) & set(held.groups)
-    assert len(cut(ToySplit(24), 8)[1]) >= 8
     method = v2(exits=True)
     stages = method.stages(Recipe(epochs=5, batch=2))
     assert [(len(stage.view(split)), stage.epochs) for stage in stages] == [(54, 4), (6, 1)]
@@ -495,7 +492,7 @@ def test_interrupted_training_goes_on_as_if_nothing_was(
         (v2, {"glance": "mobilenet_v2"}, "has no blocks"),
         (v2, {"focus_blocks": ()}, "every stage's blocks"),
         (v1, {"grid": 1}, "grid 2"),
-        (v1, {"passes": 0}, "passes 1"),
+        (v1, {"passes": 0}, "passes 1 or more"),
         (v1, {"dropout": 1.0}, "dropout and discount"),
         (v1, {"shares": (1, 1)}, "shares must be four"),
     ],

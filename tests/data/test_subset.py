@@ -25,7 +25,20 @@ def test_sources_are_on_one_side_and_rows_keep_what_belongs_to_them() -> None:
     assert np.array_equal(out.rows, again.rows)
 
 
-@pytest.mark.parametrize(("videos", "share"), [(2, 0.5), (24, 0.0), (24, 1.0)])
-def test_what_cannot_be_held_out_is_refused(videos: int, share: float) -> None:
-    with pytest.raises(DataError, match="hold"):
-        held_out(ToySplit(videos), share)
+def test_more_is_held_out_where_a_batch_needs_it() -> None:
+    split = ToySplit(40)  # 20 sources of two videos
+    sizes = [len(held_out(split, 0.1, least)[1]) for least in (1, 4, 5, 20)]
+    assert sizes == [4, 4, 6, 20]
+    with pytest.raises(DataError, match="21 videos cannot be held out of 40"):
+        held_out(split, 0.1, 21)
+
+
+def test_one_source_cannot_be_parted() -> None:
+    with pytest.raises(DataError, match="from 1 sources"):
+        held_out(ToySplit(2))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_that_cannot_be_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        held_out(ToySplit(24), share)
