@@ -15,6 +15,7 @@ from bench.policy import Policy
 from bench.profiles import Profile, ProfileError
 from bench.records import RecordError, Store, read_record, read_samples
 from bench.static import Static
+from bench.tables.paths import published
 from bench.training import TrainingError
 
 TOML = """
@@ -156,13 +157,25 @@ def test_a_main_row_that_there_is_not_is_refused(tiny: Profile) -> None:
         plan(profile, None, None)
 
 
-def test_built_in_profiles_plan_and_smoke_covers_every_network() -> None:
+def test_built_in_profiles_plan_and_smoke_covers_everything_registered() -> None:
     smoke = profiles.load("smoke")
-    networks = {one.method.rpartition("/")[2] for one in plan(smoke, None, None)}
-    assert networks | {"r2plus1d_18"} == set(registry.networks())  # that one is what `quick` itself runs
+    parts = {part for one in plan(smoke, None, None) for part in one.method.split("/")}
+    # r2plus1d_18 is what `quick` itself runs
+    assert parts | {"r2plus1d_18", "static"} == {*registry.networks(), *registry.methods()}
     assert smoke.smoke and profiles.load("quick").also == ["smoke"] and not profiles.load("quick").smoke
     for name in profiles.names():
         assert plan(profiles.load(name), None, None)
+
+
+def test_options_of_one_method_leave_the_identities_of_others(tiny: Profile) -> None:
+    other = tiny.model_copy(update={"method": {"arnet": {"width": 8}}})
+    assert other.setting == tiny.setting
+    assert (other.method_setting("vared"), tiny.method_setting("arnet")) == ("", "")
+    assert other.method_setting("arnet") != tiny.model_copy(update={"method": {"arnet": {"width": 9}}}).method_setting(
+        "arnet"
+    )
+    for path, record in Store(published().parent / "measured"):
+        assert path.stem == record.identity.id  # also of those made before methods had settings
 
 
 def test_weights_in_a_profile_are_refused(tiny: Profile, tmp_path: Path) -> None:
