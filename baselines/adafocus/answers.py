@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.adafocus.classifier import Embedding, PrefixClassifier, running_max
+from baselines.adafocus.looks import Looks
 
 
 class PrefixAnswer(nn.Module):
