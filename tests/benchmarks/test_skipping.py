@@ -15,7 +15,7 @@ from test_ratios import built, ratio
 from bench.method import Method, Recipe
 from bench.policy import Policy, everything, matched
 
-BATCH = 2
+BATCH = 4
 
 
 def call(method: Method, policy: Policy | None) -> Callable[[], object]:
@@ -47,13 +47,13 @@ def report(benchmark: Any, half: tuple[Method, Policy | None], whole: tuple[Meth
     [("arnet", {}), ("adafocus_v2", {"exits": True}), ("uni_adafocus", {"exits": True}), ("vared/r2plus1d_18", {})],
 )
 def test_half_skipped_over_nothing_skipped(benchmark: Any, name: str, options: dict[str, Any]) -> None:
-    """Decisions at random that cost half of everything, on full-width networks at 112², 8 frames, batch 2."""
+    """Decisions at random that cost half of everything, on full-width networks at 112², 8 frames, batch 4."""
     network = {"network_options": {}} if "/" in name else {}
     method = built(name, {"frames": 8, "size": 112, **network, **options}).eval()
     dear = everything(method)
     cheapest = int(method.account({point: options[[-1]] for point, options in method.decisions().items()}))
     target = max(int(cost(method, dear)) // 2, int(1.1 * cheapest))
-    report(benchmark, (method, matched(method, target, draws=BATCH, tolerance=0.1)), (method, dear))
+    report(benchmark, (method, matched(method, target, draws=64, tolerance=0.05)), (method, dear))
 
 
 def test_faster_with_one_expensive_clip_in_four(benchmark: Any) -> None:
