@@ -6,7 +6,7 @@ and run is up to the first exit at which a sample leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.data import Split
 from bench.data.subset import held_out
-from bench.method import Batch, Method, Stage, Trace
+from bench.method import Batch, Method, Recipe, Stage, Trace
 from bench.policy import Policy
 from bench.training import GradientStage
 
@@ -130,6 +130,27 @@ def decaying(exits: int, decay: float) -> Tensor:
         raise ValueError(f"exit_decay must be above 0 and below 100, got {decay}")
     shares = decay ** torch.arange(1, exits + 1, dtype=torch.float64)
     return shares / shares.sum()
+
+
+def end_to_end(
+    method: Method,
+    groups: Iterable[dict[str, Any]],
+    loss: Callable[[Batch], tuple[Tensor, dict[str, float]]],
+    recipe: Recipe,
+    exits: Exits | None,
+    logits: Callable[[Tensor], Tensor],
+    shares: Tensor,
+) -> list[Stage]:
+    """One stage of gradient descent; with exits a last epoch on training data held out of it, which sets them.
+
+    logits, shares: as of `CalibrationStage`. Of a single epoch nothing is held out, and nobody leaves early.
+    """
+    if exits is None or recipe.epochs == 1:
+        return [GradientStage("train", method, groups, loss, recipe, recipe.epochs)]
+    return [
+        FittingStage("train", method, groups, loss, recipe, recipe.epochs - 1),
+        CalibrationStage(method, exits, logits, shares, recipe.batch, 1),
+    ]
 
 
 class FittingStage(GradientStage):

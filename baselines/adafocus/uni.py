@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,7 @@ from torch.nn import functional as F
 from baselines.adafocus.answers import PrefixAnswer, SumAnswer, head
 from baselines.adafocus.classifier import frame_cross_entropy
 from baselines.adafocus.crop import patches, scaled
-from baselines.adafocus.exits import (
-    CalibrationStage,
-    Criterion,
-    Exits,
-    FittingStage,
-    Remaining,
-    decaying,
-)
+from baselines.adafocus.exits import Criterion, Exits, Remaining, decaying, end_to_end
 from baselines.adafocus.extractors import Extractor, extractor
 from baselines.adafocus.looks import Looks
 from baselines.adafocus.spatial import SpatialPolicy, boxes, interpolated_features, over_time
@@ -35,7 +29,6 @@ from baselines.networks.resnet import pooled
 from bench.cost import count_meta, samples
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.training import GradientStage
 
 
 @dataclass(frozen=True)
@@ -201,15 +194,9 @@ class UniAdaFocus(Method):
 
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """One stage end to end; with exits another, which sets their thresholds on training data held out of it."""
-        groups = self._groups()
-        if self.exits is None or recipe.epochs == 1:
-            return [GradientStage("train", self, groups, self._loss, recipe, recipe.epochs)]
-        return [
-            FittingStage("train", self, groups, self._loss, recipe, recipe.epochs - 1),
-            CalibrationStage(self, self.exits, self.every_exit, self.shares, recipe.batch, 1),
-        ]
+        return end_to_end(self, self._groups(), self._loss, recipe, self.exits, self.every_exit, self.shares)
 
-    def _groups(self) -> list[dict[str, object]]:
+    def _groups(self) -> list[dict[str, Any]]:
         """Every parameter in the group of its part; the recipe's rate is that of the fastest."""
         answer = self.answer
         parts: list[tuple[float, list[nn.Module]]] = [
@@ -322,17 +309,7 @@ def uni_adafocus(
     )
     glancing = extractor(glance, width, glance_blocks, looks.glances)
     focusing = extractor(focus, width, focus_blocks, looks.focuses)
-    if glancing.framewise != focusing.framewise:
-        raise ValueError(
-            f"{glance} and {focus} do not go together: one looks at single frames, the other at all at once"
-        )
-    answer: PrefixAnswer | SumAnswer
-    if glancing.framewise:
-        answer = PrefixAnswer(glancing.channels, focusing.channels, 64 * width, classes, looks)
-    else:
-        answer = SumAnswer(
-            head(glance, glancing.channels, classes, width), head(focus, focusing.channels, classes, width)
-        )
+    answer = _answer((glance, focus), (glancing, focusing), classes, width, looks)
     number = 1 + (looks.focuses if glancing.framewise else 1)
     return UniAdaFocus(
         looks,
@@ -346,3 +323,18 @@ def uni_adafocus(
         size_loss=size_loss,
         scales=Scales(glance_scale, temporal_scale, spatial_scale, classifier_scale),
     )
+
+
+def _answer(
+    names: tuple[str, str], extractors: tuple[Extractor, Extractor], classes: int, width: int, looks: Looks
+) -> PrefixAnswer | SumAnswer:
+    """What answers from glance and focus, by whether their networks look at single frames."""
+    glancing, focusing = extractors
+    if glancing.framewise != focusing.framewise:
+        raise ValueError(
+            f"{names[0]} and {names[1]} do not go together: one looks at single frames, the other at all at once"
+        )
+    if glancing.framewise:
+        return PrefixAnswer(glancing.channels, focusing.channels, 64 * width, classes, looks)
+    heads = [head(name, part.channels, classes, width) for name, part in zip(names, extractors, strict=True)]
+    return SumAnswer(*heads)

@@ -19,21 +19,13 @@ from torch.nn import functional as F
 
 from baselines.adafocus.classifier import Embedding, PrefixClassifier, coarse_to_fine, frame_cross_entropy, running_max
 from baselines.adafocus.crop import patches, scaled
-from baselines.adafocus.exits import (
-    CalibrationStage,
-    Criterion,
-    Exits,
-    FittingStage,
-    Remaining,
-    decaying,
-)
+from baselines.adafocus.exits import Criterion, Exits, Remaining, decaying, end_to_end
 from baselines.adafocus.extractors import Extractor, extractor
 from baselines.adafocus.place import PlacePolicy, spread
 from baselines.networks.resnet import pooled
 from bench.cost import count_meta, samples
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.training import GradientStage
 
 PatchPolicy = Literal["learned", "random", "centre"]
 
@@ -208,12 +200,7 @@ class AdaFocusV2(Method):
             {"params": [p for part in parts for p in part.parameters()], "scale": rate / 5}
             for rate, parts in rates.items()
         ]
-        if self.exits is None or recipe.epochs == 1:
-            return [GradientStage("train", self, groups, self._loss, recipe, recipe.epochs)]
-        return [
-            FittingStage("train", self, groups, self._loss, recipe, recipe.epochs - 1),
-            CalibrationStage(self, self.exits, self.prefix_logits, self.shares, recipe.batch, 1),
-        ]
+        return end_to_end(self, groups, self._loss, recipe, self.exits, self.prefix_logits, self.shares)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy after every frame and of both auxiliary heads, mean over the policy's and random places.
