@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench import registry
 from bench.cost import count_meta
@@ -21,6 +24,7 @@ from vared.dynamic_conv import Session
 from vared.efficiency_loss import efficiency_loss, step_share
 from vared.gate import Pool
 from vared.reduce import Choose, Dimensions, reduce, spatial
+from vared.runtime.method import FastVaRed
 
 
 def factorised_spatial(name: str, module: nn.Module) -> bool:
@@ -95,6 +99,8 @@ class VaRed(Method):
         self.gate_scales, self.explore = gate_scales, explore
         self.fixed_macs = static - sum(unit.geometry.macs for unit in self.units)
         self._dense = False
+        starts = itertools.accumulate((len(options) for options in self.decisions().values()), initial=0)
+        self._places = dict(zip(self.decisions(), starts, strict=False))
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         """Class logits; skips what the gates close, unless training."""
@@ -105,11 +111,28 @@ class VaRed(Method):
 
     def account(self, trace: Trace) -> Tensor:
         """The static rest of the network, and of each unit what its decisions need."""
-        points = list(trace)  # one copy to the host for all of them, since each would wait for the device
-        together = torch.cat([trace[point] for point in points], 1).cpu()
-        parts = torch.split(together, [trace[point].shape[1] for point in points], 1)
-        cpu = dict(zip(points, parts, strict=True))
-        return torch.stack([unit.macs(cpu) for unit in self.units]).sum(0) + self.fixed_macs
+        # One copy to the host for all points, since each would wait for the device; then one look-up for all units.
+        macs, options = self._table
+        active = torch.cat([trace[point] > 0 for point in self._places], 1).cpu()
+        open_ = F.pad(active, (0, 1))[:, options].to(torch.int64)  # (B, units, options), none where there is none
+        choice = (open_ << torch.arange(open_.shape[2])).sum(2)
+        return macs.gather(1, choice.t()).sum(0) + self.fixed_macs
+
+    @functools.cached_property
+    def _table(self) -> tuple[Tensor, Tensor]:
+        """Multiply-adds of each unit for every choice of open options (units, choices), bit i of the choice's number
+        telling of option i; and where each unit's options stand among all (units, options), past the last if none does.
+        """
+        most, total = max(sum(unit.points.values()) for unit in self.units), sum(map(len, self.decisions().values()))
+        macs = torch.zeros(len(self.units), 2**most, dtype=torch.int64)
+        options = torch.full((len(self.units), most), total)
+        for number, unit in enumerate(self.units):
+            own = [self._places[point] + option for point, size in unit.points.items() for option in range(size)]
+            options[number, : len(own)] = torch.tensor(own)
+            bits = (torch.arange(2 ** len(own)).unsqueeze(1) >> torch.arange(len(own))) & 1
+            parts = torch.split(bits, list(unit.points.values()), 1)
+            macs[number, : len(bits)] = unit.macs(dict(zip(unit.points, parts, strict=True)))
+        return macs, options
 
     def decisions(self) -> Mapping[str, Tensor]:
         """One option open, with weight one, at every point."""
@@ -123,6 +146,10 @@ class VaRed(Method):
             yield self
         finally:
             self._dense = False
+
+    def optimised(self) -> FastVaRed:
+        """In the form that `vared.runtime` executes."""
+        return FastVaRed(self)
 
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
         """Training with open gates, then fine-tuning with the efficiency loss."""

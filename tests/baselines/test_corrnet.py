@@ -13,7 +13,7 @@ from baselines.networks.corrnet import Correlation, CorrelationBlock, correlatio
 from baselines.networks.r2plus1d import r2plus1d_18
 from baselines.networks.r2plus1d_bottleneck import r2plus1d_26, r2plus1d_50
 from bench.cost import Counter, count, count_meta
-from vared.reduce import find_chains
+from bench.chains import find_chains
 
 TINY = {"width": 8, "kernel": 3, "dilation": 1, "blocks": (1, 1, 1, 1)}
 

@@ -16,7 +16,7 @@ from baselines.networks.mobilenet import InvertedResidual, MobileNetV2, mobilene
 from baselines.networks.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
 from baselines.networks.tsm import TemporalShift, tsm_mobilenet_v2, tsm_resnet18, tsm_resnet50
 from bench.cost import count_meta
-from vared.reduce import find_chains
+from bench.chains import find_chains
 
 Builder = Callable[..., Frames]
 TINY_RESNET, TINY_MOBILENET = {"width": 8, "blocks": (1, 1, 1, 1)}, {"width": 8, "last": 32}

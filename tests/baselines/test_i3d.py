@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from baselines.networks.i3d import I3D, i3d
 from bench.cost import Count, agreement, count_meta
-from vared.reduce import find_chains
+from bench.chains import find_chains
 
 
 def tiny(frames: int = 8, size: int = 24) -> I3D:

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from baselines.networks.r2plus1d import r2plus1d_18
 from bench import registry
+from bench.chains import find_chains
 from bench.cost import count_meta
 from vared.method import VaRed, factorised_spatial, vared
-from vared.reduce import find_chains, reduce
+from vared.reduce import reduce
 
 
 class Branching(nn.Module):

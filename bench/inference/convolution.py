@@ -1,0 +1,163 @@
+"""One convolution in the fastest form known for its device, normalisation folded in and ReLU fused."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.cost import register_formula
+from bench.inference.products import frame_products, plain_taps
+
+Form = Callable[[Tensor], Tensor]
+RUNS, LONG = 3, 0.3
+HAS_ONEDNN = torch._C._has_mkldnn and platform.machine() in ("x86_64", "AMD64")
+
+
+class Fastest:
+    """Forms of one computation; for each shape of input the one that was the fastest when that shape came first."""
+
+    def __init__(self, forms: Sequence[Form]) -> None:
+        self.forms = forms
+        self.chosen: dict[torch.Size, Form] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The answer of the chosen form."""
+        if len(self.forms) == 1:
+            return self.forms[0](x)
+        form = self.chosen.get(x.shape)
+        if form is None:
+            form = self.chosen[x.shape] = min(self.forms, key=lambda form: _seconds(form, x))
+        return form(x)
+
+
+def _seconds(form: Form, x: Tensor) -> float:
+    """The best of a few runs, after one that lays out weights; of long ones fewer."""
+    form(x)
+    seconds: list[float] = []
+    while len(seconds) < RUNS and sum(seconds) < LONG:
+        start = time.perf_counter()
+        form(x)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+class Convolution(nn.Module):
+    """A 2D or 3D convolution with bias, followed by ReLU or nothing: (B, C, ..., H, W) to (B, C', ..., H', W').
+
+    Weights are laid out for the device when the first input comes. padding: zeros on both sides of each dimension.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        relu: bool,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", bias.detach().clone())
+        self.weight: Tensor
+        self.bias: Tensor
+        self.stride, self.padding, self.dilation = list(stride), list(padding), list(dilation)
+        self.groups, self.relu = groups, relu
+        self._packed: dict[torch.Size, tuple[Tensor, tuple[Any, ...]]] = {}
+        self._fastest: Fastest | None = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._packed, self._fastest = {}, None  # another device or precision needs another layout
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of `x`."""
+        if self._fastest is None:
+            self._fastest = Fastest(self.forms(x))
+        return self._fastest(x)
+
+    def forms(self, x: Tensor) -> list[Form]:
+        """The ways to compute such an input."""
+        if not has_library(x):
+            return [self._plain]
+        forms: list[Form] = [self._library]
+        if x.dim() == 5 and pointwise(self.weight, self.stride, self.padding, self.dilation) and self.groups == 1:
+            forms.append(self._products)
+        return forms
+
+    def _plain(self, x: Tensor) -> Tensor:
+        convolve = F.conv3d if x.dim() == 5 else F.conv2d
+        out = convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return out.relu_() if self.relu else out
+
+    def _library(self, x: Tensor) -> Tensor:
+        """oneDNN with prepacked weights and ReLU in its epilogue."""
+        x = x.contiguous(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
+        call = self._packed.get(x.shape)
+        if call is None:
+            call = self._packed[x.shape] = self._prepared(x.shape)
+        weight, arguments = call
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, *arguments)
+        return out
+
+    def _prepared(self, shape: torch.Size) -> tuple[Tensor, tuple[Any, ...]]:
+        """The weight as such input needs it, and what else the library is told."""
+        aten = torch.ops.aten
+        reorder = aten.mkldnn_reorder_conv3d_weight if len(shape) == 5 else aten.mkldnn_reorder_conv2d_weight
+        geometry = (self.padding, self.stride, self.dilation, self.groups)
+        weight: Tensor = reorder(self.weight.contiguous().to_mkldnn(), *geometry, list(shape))
+        return weight, (self.bias, *geometry, "relu" if self.relu else "none", [], "")
+
+    def _products(self, x: Tensor) -> Tensor:
+        taps = plain_taps(self.weight, x.shape[2], self.stride[0], self.padding[0])
+        return frame_products(x, taps, self.bias, self.relu)
+
+
+def has_library(x: Tensor) -> bool:
+    """Whether oneDNN computes such tensors fast here."""
+    if not (x.device.type == "cpu" and HAS_ONEDNN):
+        return False
+    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pointwise(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether a 3D convolution looks at one place at a time, wherever that is in time."""
+    places = (*weight.shape[3:], *stride[1:], *dilation)
+    return set(places) == {1} and not any(padding[1:])
+
+
+def folded(conv: nn.Conv2d | nn.Conv3d, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the normalisation that follows it, by its running statistics."""
+    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+    if not isinstance(norm, _BatchNorm):
+        return conv.weight.detach(), bias.detach()
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
+    shape = (-1, *(1,) * (conv.weight.dim() - 1))
+    return (conv.weight * scale.view(shape)).detach(), (bias * scale + shift).detach()
+
+
+def fuse(conv: nn.Conv2d | nn.Conv3d, norm: nn.Module | None, relu: bool) -> Convolution:
+    """A convolution, its normalisation and, where there is one, its ReLU as one."""
+    assert not isinstance(conv.padding, str)
+    return Convolution(*folded(conv, norm), conv.stride, conv.padding, conv.dilation, conv.groups, relu)
+
+
+def _formula(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
+    """Weights of one filter × outputs; the packed weight keeps its shape."""
+    return int(output.numel() * args[1].numel() // args[1].shape[0])
+
+
+if HAS_ONEDNN:
+    register_formula(torch.ops.mkldnn._convolution_pointwise, _formula)

@@ -1,0 +1,165 @@
+"""The fast form of a network gives the network's answers, and the counter sees the same work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from bench import registry
+from bench.chains import sole_activations
+from bench.cost import count, count_meta
+from bench.inference.convolution import Convolution, Fastest, fuse
+from bench.inference.optimise import optimised
+from bench.inference.products import frame_products, plain_taps
+
+SMALL = {
+    "r2plus1d_18": {"width": 8, "blocks": (1, 1, 1, 1)},
+    "i3d": {"width": 8},
+    "x3d_m": {"width": 8, "blocks": (2, 1, 1, 1)},
+    "tpn": {"width": 8, "blocks": (1, 1, 1, 1)},
+    "resnet50": {"width": 8},
+}
+
+
+def moved(module: nn.Module) -> nn.Module:
+    """With statistics that a trained network could have."""
+    torch.manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            assert part.running_mean is not None and part.running_var is not None
+            part.running_mean.normal_(0, 0.3)
+            part.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, 0, 0.3)
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_optimised_network_answers_as_before_at_the_same_count(name: str) -> None:
+    torch.manual_seed(0)
+    static = registry.build(name, frames=4, size=32, classes=5, network_options=SMALL[name])
+    moved(static)
+    fast = static.optimised()
+    sample = torch.randn(static.spec.shape(2))
+    expected, found = static(sample).logits, fast(sample).logits
+    assert expected is not None and found is not None
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    full = count_meta(static.network, static.spec.shape(2)).macs
+    assert 0.8 * full <= count(fast, sample).macs <= full  # products leave out taps that see only padding
+    ran: list[nn.Module] = []
+    for part in fast.modules():
+        part.register_forward_hook(lambda module, args, result: ran.append(module))
+    fast(sample)
+    assert ran and not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in ran)
+
+
+@torch.no_grad()
+def test_the_original_is_left_as_it_was() -> None:
+    static = moved(registry.build("x3d_m", frames=4, size=32, classes=5, network_options=SMALL["x3d_m"]))
+    before = {name: value.clone() for name, value in static.state_dict().items()}
+    kinds = [type(part) for part in static.modules()]
+    static.optimised()
+    assert kinds == [type(part) for part in static.modules()]
+    assert all(torch.equal(value, before[name]) for name, value in static.state_dict().items())
+
+
+class Reuses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 1)
+        self.alone, self.shared = nn.SiLU(), nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.alone(self.conv(x))
+        return self.shared(y) + y
+
+
+@torch.no_grad()
+def test_an_activation_overwrites_only_what_nothing_else_reads() -> None:
+    module = Reuses().eval()
+    assert sole_activations(module, (1, 3, 2, 4, 4)) == ["alone"]
+    x = torch.randn(1, 3, 2, 4, 4)
+    kept = x.clone()
+    assert torch.allclose(optimised(module, x.shape)(x), module(x), atol=1e-6)
+    assert torch.equal(x, kept)
+
+
+def test_circular_padding_is_left_alone() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ReLU())
+    assert isinstance(optimised(module, (1, 3, 8, 8))[0], nn.Conv2d)
+
+
+@given(
+    frames=st.integers(1, 7),
+    taps=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 3),
+    relu=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_frame_products_are_the_convolution(frames: int, taps: int, stride: int, padding: int, relu: bool) -> None:
+    if frames + 2 * padding < taps:
+        return
+    torch.manual_seed(frames)
+    x = torch.randn(2, 3, frames, 2, 3, dtype=torch.float64)
+    weight, bias = torch.randn(5, 3, taps, 1, 1, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    expected = F.conv3d(x, weight, bias, (stride, 1, 1), (padding, 0, 0))
+    found = frame_products(x, plain_taps(weight, frames, stride, padding), bias, relu)
+    assert torch.allclose(found, expected.relu() if relu else expected)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@torch.no_grad()
+def test_every_form_of_a_convolution_agrees_within_what_the_precision_allows(dtype: torch.dtype, groups: int) -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv3d(8, 8, 3, (2, 1, 1), 1, groups=groups), nn.BatchNorm3d(8)
+    moved(nn.Sequential(conv, norm))
+    x = torch.randn(2, 8, 5, 6, 6)
+    exact = norm.double()(conv.double()(x.double())).relu()
+    rough = norm.to(dtype)(conv.to(dtype)(x.to(dtype))).relu()
+    own_error = float((rough.double() - exact).abs().max())
+    fast = fuse(conv.double(), norm.double(), relu=True).to(dtype)
+    for form in fast.forms(x.to(dtype)):
+        error = float((form(x.to(dtype)).double() - exact).abs().max())
+        assert error <= 4 * own_error + 1e-12
+
+
+@torch.no_grad()
+def test_another_precision_lays_the_weights_out_again() -> None:
+    conv = fuse(nn.Conv3d(3, 4, 1), None, relu=False)
+    x = torch.randn(1, 3, 2, 4, 4)
+    first = conv(x)
+    assert torch.allclose(conv.double()(x.double()), first.double(), atol=1e-6)
+
+
+def test_the_fastest_form_is_tried_once_a_shape() -> None:
+    calls: list[str] = []
+
+    def form(name: str) -> object:
+        def call(x: torch.Tensor) -> torch.Tensor:
+            calls.append(name)
+            return x
+
+        return call
+
+    chosen = Fastest([form("one"), form("other")])  # type: ignore[list-item]
+    chosen(torch.zeros(1))
+    assert {"one", "other"} <= set(calls)
+    calls.clear()
+    chosen(torch.ones(1))
+    chosen(torch.ones(1))
+    assert len(calls) == 2 and len(set(calls)) == 1
+    chosen(torch.ones(2))
+    assert len(calls) > 3
+
+
+def test_convolution_keeps_no_gradient() -> None:
+    conv = fuse(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), relu=True)
+    assert isinstance(conv, Convolution) and not list(conv.parameters())

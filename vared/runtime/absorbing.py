@@ -1,0 +1,210 @@
+"""Convolutions that take compact input as it is.
+
+Over channels that are others times a scale, filters add up: W[:, c mod C'] += a_c · W[:, c]. Over frames that are
+copies, the taps that fall on one computed frame add up. Both are exact.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.cost import samples
+from bench.inference.convolution import Convolution, Fastest, Form, has_library, pointwise
+from bench.inference.products import Taps, frame_products
+from vared.runtime.compact import Compact, Mixed, empty, gathered
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one form of input is taken: what is read of it, what runs, and the frames and copies of the output."""
+
+    read: Callable[[Any], Tensor]
+    run: Form
+    frames: int
+    repeat: int
+
+
+class Absorbing(nn.Module):
+    """A convolution as `Convolution`, of a tensor or of what is compact."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self._plans: dict[tuple[int, ...], _Plan] = {}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._plans = {}
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor | Compact | Mixed) -> Tensor | Compact | Mixed:
+        """The whole output; compact where its frames are copies too."""
+        if isinstance(x, Mixed):
+            return self._mixed(x)
+        if isinstance(x, Tensor):
+            out: Tensor = self.convolution(x)
+            return out
+        found = self.part(x, len(self.convolution.weight), 1)
+        return found.computed if found.repeat == 1 else found
+
+    def _mixed(self, x: Mixed) -> Tensor | Mixed:
+        parts = []
+        for rows, part in x.parts:
+            with samples(rows):
+                parts.append((rows, self.part(part, len(self.convolution.weight), 1)))
+        if all(part.repeat == 1 for _, part in parts):
+            return gathered([(rows, part.computed) for rows, part in parts])
+        return Mixed(parts)
+
+    def part(self, x: Tensor | Compact, count: int, step: int) -> Compact:
+        """The first `count` filters at every `step`-th output frame; images have one frame."""
+        key: tuple[int, ...]
+        if isinstance(x, Compact):  # scales live as long as the network, and so do their ids
+            key = (count, step, x.frames, x.repeat, x.computed.shape[1], 0 if x.scale is None else id(x.scale))
+        else:
+            key = (count, step, x.shape[2])
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._plan(x, count, step)
+        return Compact(plan.run(plan.read(x)), None, plan.frames, plan.repeat)
+
+    def _plan(self, x: Tensor | Compact, count: int, step: int) -> _Plan:
+        conv = self.convolution
+        read, repeat = self._reader(x, count)
+        y = read(x)
+        weight = conv.weight[:count]
+        if isinstance(x, Compact) and x.scale is not None and conv.groups == 1 and y.shape[1] < weight.shape[1]:
+            weight = _fold_channels(weight, x.scale)
+        if len(conv.stride) == 2:
+            return _Plan(read, Fastest(self._forms(y, weight, 1, 1)), 1, 1)
+        stride = conv.stride[0] * step
+        reach = conv.dilation[0] * (conv.weight.shape[2] - 1) + 1
+        outputs = (x.shape[2] + 2 * conv.padding[0] - reach) // conv.stride[0] + 1
+        copied = repeat // stride if self._copies(stride, repeat) else 1
+        return _Plan(read, Fastest(self._forms(y, weight, stride, repeat)), outputs, step * copied)
+
+    def _copies(self, stride: int, repeat: int) -> bool:
+        """Whether frames that are copies give frames that are copies, so that each is computed once."""
+        conv = self.convolution
+        return repeat > stride and conv.weight.shape[2] == 1 and not conv.padding[0] and repeat % stride == 0
+
+    def _reader(self, x: Tensor | Compact, count: int) -> tuple[Callable[[Any], Tensor], int]:
+        """What is taken of such input, and how many frames each of it stands for."""
+        kept = count if self._depthwise else None  # as many channels go in as come out
+        if isinstance(x, Tensor):
+            return lambda x: x[:, :kept], 1
+        if x.frames % x.repeat or (x.repeat > 1 and self.convolution.dilation[0] > 1):
+            return lambda x: x.whole()[:, :kept], 1
+        if self.convolution.groups == 1 or (kept and x.computed.shape[1] >= kept):
+            return lambda x: x.computed[:, :kept], x.repeat
+        return lambda x: x.all_channels()[:, :kept], x.repeat
+
+    @property
+    def _depthwise(self) -> bool:
+        weight = self.convolution.weight
+        return self.convolution.groups == len(weight) > 1 and weight.shape[1] == 1
+
+    def _forms(self, y: Tensor, weight: Tensor, stride: int, repeat: int) -> list[Form]:
+        conv, count = self.convolution, len(weight)
+        bias, groups = conv.bias[:count], count if self._depthwise else conv.groups
+        if repeat == 1 or y.dim() == 4:
+            strides = [stride, *conv.stride[1:]] if y.dim() == 5 else conv.stride
+            return Convolution(weight, bias, strides, conv.padding, conv.dilation, groups, conv.relu).forms(y)
+        if self._copies(stride, repeat):
+            strides = [1, *conv.stride[1:]]
+            return Convolution(weight, bias, strides, conv.padding, conv.dilation, groups, conv.relu).forms(y)
+        forms: list[Form] = [_Phased(conv, weight, bias, groups, stride, repeat)]
+        if has_library(y) and groups == 1 and pointwise(weight, conv.stride, conv.padding, conv.dilation):
+            taps = _taps(weight, y.shape[2], stride, conv.padding[0], repeat)
+            forms.append(lambda y: frame_products(y, taps, bias, conv.relu))
+        return forms
+
+
+class _Phased:
+    """A convolution over frames that stand for `repeat` each: one convolution for each place of outputs among them.
+
+    Output o needs computed frames ⌊(o · stride - padding + k) / repeat⌋; outputs `period` apart need the same ones,
+    `pace` further on.
+    """
+
+    def __init__(self, conv: Convolution, weight: Tensor, bias: Tensor, groups: int, stride: int, repeat: int) -> None:
+        self.period = repeat // gcd(repeat, stride)
+        self.pace = stride * self.period // repeat
+        self.conv, self.stride, self.repeat = conv, stride, repeat
+        self.parts = []
+        for phase in range(self.period):
+            folded, offset = _fold_frames(weight, phase * stride - conv.padding[0], repeat)
+            geometry = ([self.pace, *conv.stride[1:]], [0, *conv.padding[1:]], conv.dilation, groups)
+            self.parts.append((offset, Convolution(folded, bias, *geometry, conv.relu)))
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """(B, C, T, H, W) of computed frames to the whole output."""
+        total = (y.shape[2] * self.repeat + 2 * self.conv.padding[0] - self.conv.weight.shape[2]) // self.stride + 1
+        found: list[Tensor] = []
+        for phase, (offset, conv) in enumerate(self.parts):
+            outputs = -(-(total - phase) // self.period)
+            end = offset + (outputs - 1) * self.pace + conv.weight.shape[2]
+            found.append(conv(_frames(y, offset, end)))
+        if self.period == 1:
+            return found[0]
+        shape = list(found[0].shape)
+        shape[2] = total
+        out = empty(found[0], shape)
+        for phase, part in enumerate(found):
+            out[:, :, phase :: self.period].copy_(part)
+        return out
+
+
+def _fold_channels(weight: Tensor, scale: Tensor) -> Tensor:
+    """Filters over computed channels, of filters over these and those that `scale` makes of them."""
+    count = weight.shape[1] - len(scale)
+    made = torch.arange(len(scale), device=weight.device) % count
+    shape = (1, -1, *(1,) * (weight.dim() - 2))
+    return weight[:, :count].index_add(1, made, weight[:, count:] * scale.to(weight).view(shape))
+
+
+def _fold_frames(weight: Tensor, start: int, repeat: int) -> tuple[Tensor, int]:
+    """Taps that fall on one computed frame added up, and the computed frame of the first; `start`: where taps begin."""
+    places = [(start + tap) // repeat for tap in range(weight.shape[2])]
+    index = torch.tensor(places, device=weight.device) - places[0]
+    shape = list(weight.shape)
+    shape[2] = places[-1] - places[0] + 1
+    return weight.new_zeros(shape).index_add(2, index, weight), places[0]
+
+
+def _taps(weight: Tensor, frames: int, stride: int, padding: int, repeat: int) -> Taps:
+    """Of a convolution over time alone, what each output frame needs of `frames` computed ones."""
+    outputs = (frames * repeat + 2 * padding - weight.shape[2]) // stride + 1
+    made: dict[tuple[int, ...], Tensor] = {}
+    found = []
+    for output in range(outputs):
+        needed: dict[int, list[int]] = defaultdict(list)
+        for tap in range(weight.shape[2]):
+            frame = (output * stride - padding + tap) // repeat
+            if 0 <= frame < frames:
+                needed[frame].append(tap)
+        for which in map(tuple, needed.values()):
+            if which not in made:
+                made[which] = weight[:, :, list(which), 0, 0].sum(2).t().contiguous()
+        found.append([(frame, made[tuple(which)]) for frame, which in needed.items()])
+    return found
+
+
+def _frames(y: Tensor, start: int, end: int) -> Tensor:
+    """Frames start..end of y, zeros where there are none."""
+    total = y.shape[2]
+    if start >= 0 and end <= total:
+        return y[:, :, start:end]
+    shape: Sequence[int] = [*y.shape[:2], end - start, *y.shape[3:]]
+    out = empty(y, shape)
+    low, high = max(start, 0), min(end, total)
+    out[:, :, : low - start].zero_()
+    out[:, :, low - start : high - start].copy_(y[:, :, low:high])
+    out[:, :, high - start :].zero_()
+    return out

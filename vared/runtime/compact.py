@@ -1,0 +1,251 @@
+"""A unit's output of which only what was computed is stored.
+
+With the absorbable Φ the channels left out are computed ones times a positive scale, and the frames left out are copies
+(`vared.cheap`). A convolution that knows this (`vared.runtime.absorbing`) needs neither; everything else gets the whole
+tensor, rebuilt when torch first asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Compact:
+    """(B, C, T, H, W), or (B, C, H, W) of images, as its computed part.
+
+    computed: (B, C', ⌈T/repeat⌉, H, W); frame t is a copy of computed frame t // repeat.
+    scale: (C - C',), None if all channels are there: channel c ≥ C' is channel c mod C' times scale[c - C'].
+    """
+
+    __slots__ = ("computed", "frames", "repeat", "scale")
+
+    def __init__(self, computed: Tensor, scale: Tensor | None, frames: int, repeat: int) -> None:
+        self.computed, self.scale, self.frames, self.repeat = computed, scale, frames, repeat
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the whole."""
+        shape = list(self.computed.shape)
+        shape[1] += 0 if self.scale is None else len(self.scale)
+        if len(shape) == 5:
+            shape[2] = self.frames
+        return torch.Size(shape)
+
+    def all_channels(self) -> Tensor:
+        """(B, C, ⌈T/repeat⌉, H, W); made once."""
+        if self.scale is not None:
+            shape = list(self.computed.shape)
+            shape[1] += len(self.scale)
+            out = empty(self.computed, shape)
+            self._write(out)
+            self.computed, self.scale = out, None
+        return self.computed
+
+    def whole(self) -> Tensor:
+        """The tensor (B, C, T, H, W), rebuilt."""
+        if self.repeat == 1:
+            return self.all_channels()
+        out = empty(self.computed, self.shape)
+        self.write(out)
+        return out
+
+    def write(self, out: Tensor) -> None:
+        """The whole into `out`, of the same shape."""
+        for phase in range(self.repeat):
+            self._write(out[:, :, phase :: self.repeat] if self.repeat > 1 else out)
+
+    def _write(self, out: Tensor, factor: Tensor | None = None) -> None:
+        """All channels of computed frames, as many as `out` has; times a factor (B, C, 1, 1, 1)."""
+        y = self.computed if out.dim() == 4 else self.computed[:, :, : out.shape[2]]
+        count = y.shape[1]
+        if factor is None:
+            out[:, :count].copy_(y)
+        else:
+            torch.mul(y, factor[:, :count], out=out[:, :count])
+        shape = (-1, *(1,) * (y.dim() - 2))
+        for start in range(count, out.shape[1], count):
+            assert self.scale is not None
+            end = min(start + count, out.shape[1])
+            scale = self.scale[start - count : end - count].view(shape)
+            scale = scale if factor is None else scale * factor[:, start:end]
+            torch.mul(y[:, : end - start], scale, out=out[:, start:end])
+
+    def add(self, other: Tensor) -> Tensor:
+        """The whole plus a tensor of its shape."""
+        y = self.all_channels()
+        if self.repeat == 1:
+            return y + other
+        out = torch.empty_like(other)
+        for phase in range(self.repeat):
+            part = out[:, :, phase :: self.repeat]
+            torch.add(other[:, :, phase :: self.repeat], y[:, :, : part.shape[2]], out=part)
+        return out
+
+    def max_pool(self, pool: Any) -> Compact:
+        """Maxima of places, and of frames if `pool` looks at several: scales are positive, and so change no order."""
+        time = [size if isinstance(size, int) else size[0] for size in (pool["kernel_size"], pool["stride"])]
+        if self.repeat == 1 or time == [1, 1]:
+            pooled, repeat = F.max_pool3d(self.computed, **pool), self.repeat
+        else:
+            frames = Compact(self.computed, None, self.frames, self.repeat).whole()
+            pooled, repeat = F.max_pool3d(frames, **pool), 1
+        return Compact(pooled, self.scale, pooled.shape[2] if repeat == 1 else self.frames, repeat)
+
+    def each(self, function: Any) -> Compact:
+        """An element-wise function of the whole, whose frames stay copies."""
+        return Compact(function(self.all_channels()), None, self.frames, self.repeat)
+
+    def mean(self, dimensions: tuple[int, ...]) -> Tensor:
+        """As of the whole; over places from what was computed."""
+        if dimensions != (-2, -1):
+            return self.whole().mean(dimensions)
+        mean = _places_mean(self.computed)
+        return Compact(mean[..., None, None], self.scale, self.frames, self.repeat).whole()[..., 0, 0]
+
+    def clip_mean(self) -> Tensor:
+        """Mean over frames and places, (B, C, 1, 1, 1); every computed frame must stand for as many."""
+        mean = _places_mean(self.computed).mean(2)
+        return Compact(mean[..., None, None, None], self.scale, 1, 1).whole()
+
+    def __add__(self, other: Any) -> Any:
+        return _sum(self, other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Any:
+        if not _per_channel(other):
+            return self.whole() * other
+        shape = list(self.shape)
+        shape[2] = self.computed.shape[2]
+        out = empty(self.computed, shape)
+        self._write(out, other)
+        return Compact(out, None, self.frames, self.repeat)
+
+    __rmul__ = __mul__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.whole(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _SUMS and len(args) == 2 and not kwargs:
+            return _sum(*args)
+        if func is torch.cat and _by_channel(args, kwargs):
+            return _cat(args[0])
+        if func is F.adaptive_avg_pool3d and args[1] in (1, (1, 1, 1)) and args[0].frames % args[0].repeat == 0:
+            return args[0].clip_mean()
+        if getattr(func, "__name__", "") == "max_pool3d" and not kwargs.get("return_indices"):
+            return args[0].max_pool({"kernel_size": args[1], **kwargs})
+        if func in _ELEMENTWISE:
+            return args[0].each(lambda y: func(y, *args[1:], **kwargs))
+        return func(*_whole(args), **{key: _whole(value) for key, value in kwargs.items()})
+
+
+def _places_mean(y: Tensor) -> Tensor:
+    """Mean over H and W. With channels last, torch reduces rows of channels many times faster than places."""
+    last = torch.channels_last_3d if y.dim() == 5 else torch.channels_last
+    if not y.is_contiguous(memory_format=last):
+        return y.mean((-2, -1))
+    return y.movedim(1, -1).flatten(-3, -2).mean(-2).movedim(-1, 1)
+
+
+class Mixed:
+    """A unit's output for a batch whose samples decided differently: which rows, and what was computed for them."""
+
+    def __init__(self, parts: Sequence[tuple[Tensor, Compact]]) -> None:
+        self.parts = parts
+
+    def whole(self) -> Tensor:
+        """The tensor (B, C, T, H, W), rebuilt."""
+        return gathered([(rows, part.whole()) for rows, part in self.parts])
+
+    def __add__(self, other: Any) -> Any:
+        return self.whole() + other
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Any:
+        return self.whole() * other
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.whole(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*_whole(args), **{key: _whole(value) for key, value in (kwargs or {}).items()})
+
+
+def gathered(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """One batch of the rows of several."""
+    first = parts[0][1]
+    out = empty(first, [sum(len(rows) for rows, _ in parts), *first.shape[1:]])
+    for rows, part in parts:
+        out.index_copy_(0, rows, part)
+    return out
+
+
+_SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
+_ELEMENTWISE = {F.relu, F.silu, F.relu6, F.hardswish, F.leaky_relu}
+
+
+def _per_channel(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 5 and set(value.shape[2:]) == {1}
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Their sum; of two compact ones the second is rebuilt."""
+    if not isinstance(one, Compact):
+        one, other = other, one
+    if isinstance(other, Compact):
+        other = other.whole()
+    if isinstance(other, Tensor) and other.shape == one.shape:
+        return one.add(other)
+    return one.whole() + other
+
+
+def _by_channel(args: Any, kwargs: Any) -> bool:
+    dimension = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    return bool(dimension == 1 and args[0][0].dim() >= 4)
+
+
+def _cat(parts: Sequence[Tensor | Compact]) -> Tensor:
+    """Side by side in channels, each written where it belongs."""
+    first = parts[0]
+    shape = [*first.shape]
+    shape[1] = sum(part.shape[1] for part in parts)
+    out = empty(first.computed if isinstance(first, Compact) else first, shape)
+    start = 0
+    for part in parts:
+        place = out[:, start : start + part.shape[1]]
+        if isinstance(part, Compact):
+            part.write(place)
+        else:
+            place.copy_(part)
+        start += part.shape[1]
+    return out
+
+
+def empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uninitialised, in the memory layout of `like`."""
+    last = torch.channels_last_3d if len(shape) == 5 else torch.channels_last
+    layout = last if like.is_contiguous(memory_format=last) else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _whole(value: Any) -> Any:
+    """Arguments with everything compact rebuilt."""
+    if isinstance(value, Compact | Mixed):
+        return value.whole()
+    if isinstance(value, list | tuple):
+        return type(value)(_whole(item) for item in value)
+    return value

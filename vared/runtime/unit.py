@@ -1,0 +1,74 @@
+"""The dynamic unit at inference: computes what its gate decides, and passes it on compact."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bench.cost import samples
+from bench.inference.convolution import fuse
+from vared.cheap import Cheap
+from vared.dynamic_conv import DynamicUnit
+from vared.runtime.absorbing import Absorbing
+from vared.runtime.compact import Compact, Mixed
+from vared.runtime.decision import Choice, FastGate, Side
+from vared.runtime.mixing import mix_channels, mix_frames, scaled
+
+Followed = dict[str, list[Choice]]
+"""Of every policy what was decided for the batch under way; shared by the units of a network."""
+
+
+class FastUnit(nn.Module):
+    """As `DynamicUnit` of the absorbable kind in `eval()`, (B, C, T, H, W) to the same, compact."""
+
+    def __init__(self, unit: DynamicUnit, followed: Followed) -> None:
+        super().__init__()
+        self.session, self.policy, self.followed = unit.session, unit.policy, followed
+        self.counts, self.strides = unit.counts, unit.strides
+        relu = type(unit.act) is nn.ReLU
+        assert isinstance(unit.conv, nn.Conv2d | nn.Conv3d)
+        self.conv = Absorbing(fuse(unit.conv, unit.norm, relu))
+        self.act = None if relu or isinstance(unit.act, nn.Identity) else unit.act
+        self.gate = None if unit.gate is None else FastGate(unit.gate, unit.policy, unit.decides)
+        scales = [phi.weight.detach().exp() for phi in unit.channel_phi if isinstance(phi, Cheap)]
+        self.scales = nn.ParameterList(scales).requires_grad_(False)
+
+    def forward(self, x: Tensor | Compact | Mixed) -> Compact | Mixed:
+        """Decides, if it has the gate; samples with the same active options run together."""
+        x = x.whole() if isinstance(x, Mixed) else x
+        if self.gate is not None:
+            self.followed[self.policy] = self.gate(x, self.session)
+        chosen = self.followed[self.policy]
+        if chosen[0].rows is None:
+            return self._run(x, chosen[0])
+        whole = x.whole() if isinstance(x, Compact) else x
+        parts = []
+        for choice in chosen:
+            assert choice.rows is not None
+            with samples(choice.rows):
+                parts.append((choice.rows, self._run(whole[choice.rows], choice)))
+        return Mixed(parts)
+
+    def _run(self, x: Tensor | Compact, choice: Choice) -> Compact:
+        """What the samples of `x` all follow."""
+        channel = choice.channel if len(self.counts) > 1 else None
+        temporal = choice.temporal if len(self.strides) > 1 else None
+        top = channel.options[0] if channel else 0
+        found = self.conv.part(x, self.counts[top], self.strides[temporal.options[0] if temporal else 0])
+        if self.act is not None:
+            found.computed = self.act(found.computed)
+        if channel and len(channel.options) > 1:
+            self._mix_channels(found, channel)
+        elif top:
+            found.scale = self.scales[top - 1]
+        if temporal and len(temporal.options) > 1:
+            # Frames that are copies as they come in stay as they are under options that copy no further than that.
+            periods = [max(1, self.strides[option] // found.repeat) for option in temporal.options]
+            if max(periods) > 1:
+                found.computed = mix_frames(found.computed, periods, temporal.weights)
+        found.computed = scaled(found.computed, [side.total for side in (channel, temporal) if side])
+        return found
+
+    def _mix_channels(self, found: Compact, side: Side) -> None:
+        counts = [self.counts[option] for option in side.options]
+        scales = [self.scales[option - 1] if option else None for option in side.options]
+        found.computed = mix_channels(found.computed, counts, scales, side.weights, self.counts[0])
