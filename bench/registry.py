@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import reduce
+from functools import cache, reduce
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -152,8 +152,13 @@ def _targets() -> Iterator[tuple[str, str]]:
         yield from (("network", target) for target in provider.NETWORKS)
         yield from (("method", target) for target in provider.METHODS)
     for kind in ("network", "method"):
-        for entry in entry_points(group=f"vared_bench.{kind}s"):
-            yield kind, f"{entry.module}:{entry.attr}"
+        yield from ((kind, target) for target in _installed(f"vared_bench.{kind}s"))
+
+
+@cache
+def _installed(group: str) -> tuple[str, ...]:
+    """What other packages offer; looked up once, since that reads every package's metadata."""
+    return tuple(f"{entry.module}:{entry.attr}" for entry in entry_points(group=group))
 
 
 def _split(name: str) -> tuple[str, str | None]:

@@ -73,6 +73,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(registry, "STATIC", "toy_static:static")
     found: dict[str, list[EntryPoint]] = {}
     monkeypatch.setattr(registry, "entry_points", lambda group: found.get(group, []))
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
     return SimpleNamespace(provider=provider, entry_points=found)
 
 

@@ -33,19 +33,26 @@ class Fastest:
             return self.forms[0](x)
         form = self.chosen.get(x.shape)
         if form is None:
-            form = self.chosen[x.shape] = min(self.forms, key=lambda form: _seconds(form, x))
+            form = self.chosen[x.shape] = min(self.forms, key=lambda form: seconds(form, x))
         return form(x)
 
 
-def _seconds(form: Form, x: Tensor) -> float:
-    """The best of a few runs, after one that lays out weights; of long ones fewer."""
+def seconds(form: Callable[[Tensor], object], x: Tensor) -> float:
+    """The best of a few runs of `form`, after one that lays out weights; of long ones fewer."""
     form(x)
-    seconds: list[float] = []
-    while len(seconds) < RUNS and sum(seconds) < LONG:
+    found: list[float] = []
+    while len(found) < RUNS and sum(found) < LONG:
+        _settle(x)
         start = time.perf_counter()
         form(x)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        _settle(x)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def _settle(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
 
 
 class Convolution(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.chains import find_chains, sole_activations
+from bench.cost import samples
 from bench.inference.convolution import Convolution, Fastest, fuse
 
 
@@ -52,7 +53,11 @@ class Batched(nn.Module):
         return answer
 
     def _in_turn(self, x: Tensor) -> Tensor:
-        return torch.cat([self.network(one) for one in torch.split(x, 1)])
+        found = []
+        for number, one in enumerate(torch.split(x, 1)):
+            with samples([number]):
+                found.append(self.network(one))
+        return torch.cat(found)
 
 
 def replace(network: nn.Module, name: str, module: nn.Module) -> None:

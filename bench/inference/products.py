@@ -7,9 +7,12 @@ cache until its last one. Frames that are the same, or zero, need no product, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+
+from bench.cost import samples
 
 Taps = Sequence[Sequence[tuple[int, Tensor]]]
 """For each output frame the input frames that it needs, and the weights (C, C') that they are multiplied with."""
@@ -29,8 +32,9 @@ def frame_products(x: Tensor, taps: Taps, bias: Tensor, relu: bool) -> Tensor:
     rows = x.permute(0, 2, 3, 4, 1).reshape(batch, x.shape[2], height * width, x.shape[1])
     out = x.new_empty(batch, len(taps), height * width, len(bias))
     for sample in range(batch):
-        for place, needed in enumerate(taps):
-            _product(rows[sample], needed, bias, out[sample, place], relu)
+        with samples([sample]) if batch > 1 else nullcontext():  # of one it is known whose it is
+            for place, needed in enumerate(taps):
+                _product(rows[sample], needed, bias, out[sample, place], relu)
     return out.view(batch, len(taps), height, width, len(bias)).permute(0, 4, 1, 2, 3)
 
 

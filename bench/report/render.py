@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.accuracy.intervals import Interval
 from bench.records import Record, write_atomically
 from bench.report import text
-from bench.tables.comparison import Line, compare, frames
+from bench.tables.comparison import Line, compare, described, frames
 from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow, join
-from bench.tables.runs import Block, blocks
+from bench.tables.runs import Block, blocks, flat
 from bench.tables.schema import Claim, Column, Erratum, Row, Table, ids, load
+from bench.tables.speed_truth import SpeedLine, speed_lines
+from bench.tables.speeds import Setting, interval, joules, throttled
 from bench.tables.static_costs import cost_lines, reference
+from bench.tables.timings import Timing, timings
 from bench.tables.verdicts import Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "inconclusive", "not run")
@@ -43,21 +47,25 @@ def render(
 ) -> list[Path]:
     """Writes report.md and report.html to the folder `out`: all published tables, or `only` some, and the measured.
 
-    stores: labelled folders of records; those that do not exist hold nothing. The same files give the same bytes.
+    stores: labelled folders of records, with the timings in "speed" below; those that do not exist hold nothing.
+    The same files give the same bytes.
 
     Raises:
         TableError: a table file is faulty, or there is no table of that name.
         RecordError: a record is faulty, or its per-video file is missing or changed.
+        SpeedError: a timing is faulty.
     """
     chosen = ids(published) if not only else [only] if isinstance(only, str) else list(dict.fromkeys(only))
     tables = [load(id, published) for id in chosen]
-    found = blocks(stores)
-    joined = [join(table, found) for table in tables]
+    found, timed = blocks(stores), timings(stores)
+    joined = [join(table, found, timed) for table in tables]
+    lines = [line for line in speed_lines(timed, tables) if line.table or not only]
     content = {
         "blocks": found,
         "judging": [block for block in found if not block.smoke],
-        "comparisons": [] if only else _comparisons(found),
+        "comparisons": [] if only else _comparisons(found, timed),
         "joined": joined,
+        "speeds": lines,
         "costs": cost_lines(tables, reference(published)),
         "verdicts": VERDICTS,
     }
@@ -69,9 +77,10 @@ def render(
     return paths
 
 
-def _comparisons(found: Sequence[Block]) -> list[tuple[Block, int, list[Line]]]:
+def _comparisons(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:
     """Where at least two methods were run on the same data at as many frames: (block, frames, lines)."""
-    lines = [(block, count, compare(block, count)) for block in found if not block.smoke for count in frames(block)]
+    judged = [block for block in found if not block.smoke]
+    lines = [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]
     return [entry for entry in lines if len(entry[2]) > 1]
 
 
@@ -94,6 +103,12 @@ def _environment(escape: bool) -> Environment:
         text.statistic,
         text.margin,
         text.bounds,
+        text.fixed,
+        text.between,
+        text.policy,
+        interval,
+        throttled,
+        joules,
     )
     environment.filters.update({function.__name__: function for function in functions}, md=markdown)
     helpers: tuple[Callable[..., Any], ...] = (
@@ -112,7 +127,8 @@ def _environment(escape: bool) -> Environment:
         picture,
         settings,
     )
-    helpers += (notes, records)
+    helpers += (notes, records, point_counts, at_points, timing_settings, untold, by_subject, clocked)
+    helpers += (point_settings, described)
     environment.globals.update({function.__name__: function for function in helpers})
     return environment
 
@@ -153,13 +169,21 @@ def counts(joined: Sequence[Joined], block: Block) -> Counter[str]:
     verdicts: dict[str, str] = {}
     for table in joined:
         for result in table.claims:
-            claim = result.claim
-            compared = [table.table.row(id).experiment if id else None for id in (claim.row, claim.against)]
-            what = repr((compared, claim.statistic, claim.relation, claim.margin))
             for item in result.latest:
                 if item.block is block:
-                    verdicts[what] = item.judgement.verdict
+                    verdicts[_what(table.table, result.claim, item.setting)] = item.judgement.verdict
     return Counter(verdicts.values())
+
+
+def point_counts(joined: Sequence[Joined]) -> Counter[str]:
+    """How many claims at published operating points have which verdict, one a machine."""
+    return Counter(judgement.verdict for table in joined for result in table.claims for _, judgement in result.points)
+
+
+def _what(table: Table, claim: Claim, setting: Setting | None) -> str:
+    """What tells a judgement from others of the same block."""
+    compared = [table.row(id).experiment if id else None for id in (claim.row, claim.against)]
+    return repr((compared, claim.statistic, claim.relation, claim.margin, setting))
 
 
 def heading(table: Table) -> str:
@@ -188,7 +212,7 @@ def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
 def idle(claims: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
     """The claims that were not judged, by the reason."""
     found: dict[str, list[ClaimResult]] = {}
-    for claim in ran(claims, False):
+    for claim in (claim for claim in ran(claims, False) if not claim.points):
         blocks = [(item.block.name, item.judgement.reason) for item in claim.latest]
         found.setdefault(claim.never or text.reasons(blocks, 0) or "no record", []).append(claim)
     return found
@@ -226,7 +250,39 @@ def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
 
 def settings(block: Block, part: str) -> list[tuple[str, str]]:
     """The "protocol" or "environment" of a block's records."""
-    return text.settings((run.record for run in block.runs), part)
+    return text.settings(getattr(run.record, part) for run in block.runs)
+
+
+def timing_settings(lines: Sequence[SpeedLine], part: str) -> list[tuple[str, str]]:
+    """The "protocol" or "environment" of timings."""
+    return text.settings(getattr(line.record, part) for line in lines)
+
+
+def untold(lines: Sequence[SpeedLine]) -> list[str]:
+    """Why the devices told nothing, or not all, of themselves, each reason once."""
+    told = [(key, value) for line in lines for key, value in flat(line.record.telemetry).items()]
+    return list(dict.fromkeys(value for key, value in told if key.endswith("reason") and value))
+
+
+def by_subject(lines: Sequence[SpeedLine]) -> list[list[SpeedLine]]:
+    """Lines of one row and subject together, in their order."""
+    return [list(found) for _, found in groupby(lines, key=lambda line: (line.record.row, line.subject))]
+
+
+def point_settings(claims: Sequence[ClaimResult]) -> list[Setting]:
+    """The machines on which claims were judged at published operating points, by one setting each."""
+    settings = {key.machine: key for claim in claims for key, _ in claim.points if key}
+    return [settings[machine] for machine in sorted(settings)]
+
+
+def clocked(claims: Sequence[ClaimResult]) -> list[ClaimResult]:
+    """The claims that were judged at published operating points."""
+    return [claim for claim in claims if claim.points]
+
+
+def at_points(lines: Sequence[SpeedLine], wanted: bool) -> list[SpeedLine]:
+    """The timings at published operating points, or all others."""
+    return [line for line in lines if bool(line.record.row) == wanted]
 
 
 def notes(block: Block) -> list[str]:

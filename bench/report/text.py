@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bench.accuracy.intervals import Interval
-from bench.records import Record
 from bench.tables.join import Measured
 from bench.tables.runs import flat
 from bench.tables.schema import Claim, Column
@@ -98,6 +98,28 @@ def span(found: Interval, sign: str = "") -> str:
     return "" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}".replace("-", MINUS)
 
 
+def fixed(value: float, digits: int = 3) -> str:
+    """With as many decimals: a ratio, or a share of a saving."""
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def between(found: Interval, digits: int | None = None) -> str:
+    """An interval, in significant digits or with as many decimals; nothing where there is none."""
+    if math.isnan(found.low):
+        return ""
+    low, high = (significant(end) if digits is None else fixed(end, digits) for end in found[1:])
+    return f"{low} to {high}"
+
+
+def policy(given: str) -> str:
+    """A policy with its figures in words."""
+    kind, *figures = given.split(":")
+    if not figures:
+        return kind
+    average, *ends = figures
+    return f"{kind}, {average} GFLOPs" + (f" ({' to '.join(ends)})" if ends else "")
+
+
 def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
     """(block, why it was not run) as one text; the blocks are named unless all share the reason and no `others` ran."""
     blocks: dict[str, list[str]] = {}
@@ -108,11 +130,11 @@ def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
     return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in blocks.items())
 
 
-def settings(records: Iterable[Record], part: str) -> list[tuple[str, str]]:
-    """What "protocol" or "environment" of the records says, each key once; values that differ stand side by side."""
+def settings(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What this part of several records says, each key once; values that differ stand side by side."""
     values: dict[str, list[str]] = {}
-    for record in records:
-        for key, value in flat(getattr(record, part)).items():
+    for part in parts:
+        for key, value in flat(part).items():
             seen = values.setdefault(key, [])
             shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             if shown not in seen:

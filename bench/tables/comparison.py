@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.join import gflops, per_video_figure
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
+from bench.tables.speeds import Timed, timed
+from bench.tables.timings import Timing, learned, of_method, revised
 from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide
 
 TOLERANCE = 0.05
@@ -44,7 +47,7 @@ class Line:
     """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
     clip_1, video_1: %. gflops: average, maximum and minimum of a sample. executed: multiply-adds that ran, relative to
-    those accounted, on a part of the test set. parameters: trained ones.
+    those accounted, on a part of the test set. parameters: trained ones. speeds: clips/s, one a machine, or why_not.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Line:
     executed: float
     parameters: int
     controls: Sequence[Control]
+    speeds: Sequence[Timed] = ()
+    why_not: str = ""
 
 
 def frames(block: Block) -> list[int]:
@@ -62,8 +67,10 @@ def frames(block: Block) -> list[int]:
     return sorted({run.record.identity.frames for run in block.runs if run.record.status == "done"})
 
 
-def compare(block: Block, frames: int) -> list[Line]:
+def compare(block: Block, frames: int, timings: Sequence[Timing] = ()) -> list[Line]:
     """Every method of a block that was finished at `frames`, the latest revision of each, dearest first.
+
+    timings: of all blocks; those that belong to this one give the speeds.
 
     Raises:
         RecordError: a per-video file is missing or not the one that was recorded.
@@ -73,20 +80,21 @@ def compare(block: Block, frames: int) -> list[Line]:
         who = run.record.identity
         if who.frames == frames and run.record.status == "done":
             found.setdefault((who.method, json.dumps(who.options, sort_keys=True)), []).append(run)
-    return sorted((_line(runs) for runs in found.values()), key=lambda line: -line.gflops[0])
+    own = learned(timings, block)
+    return sorted((_line(runs, own) for runs in found.values()), key=lambda line: -line.gflops[0])
 
 
-def _line(runs: Sequence[Run]) -> Line:
+def _line(runs: Sequence[Run], timings: Sequence[Timing]) -> Line:
     latest = max(run.record.identity.method_revision for run in runs)
     runs = sorted(
         (run for run in runs if run.record.identity.method_revision == latest), key=lambda run: run.record.identity.seed
     )
     ran, told = (sum(run.record.executed.get(key, 0) for run in runs) for key in ("executed", "accounted"))
     who = runs[0].record.identity
-    options = "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(who.options.items()))
     costs = [gflops(part)(runs).value for part in ("average", "maximum", "minimum")]
+    speeds, why_not = _speeds(runs[0], timings)
     return Line(
-        name=who.method + options + _unit(runs[0]),
+        name=described(who.method, who.options) + _unit(runs[0]),
         seeds=len(runs),
         clip_1=_figure(runs, "clip-1"),
         video_1=_figure(runs, "video-1"),
@@ -94,7 +102,24 @@ def _line(runs: Sequence[Run]) -> Line:
         executed=ran / told if told else float("nan"),
         parameters=runs[0].record.parameters or 0,
         controls=_controls(runs),
+        speeds=speeds,
+        why_not=why_not,
     )
+
+
+def described(method: str, options: Mapping[str, Any]) -> str:
+    """A method with the options that set it apart, for people."""
+    return method + "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(options.items()))
+
+
+def _speeds(run: Run, timings: Sequence[Timing]) -> tuple[list[Timed], str]:
+    """Clips/s by machine, and why there are none."""
+    who = run.record.identity
+    try:
+        clocked = of_method(timings, who.method, who.options, who.frames)
+        return timed("speed", revised(clocked, who.method_revision)), ""
+    except NotMeasuredError as reason:
+        return [], str(reason)
 
 
 def _unit(run: Run) -> str:

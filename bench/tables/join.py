@@ -9,7 +9,9 @@ import numpy as np
 
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
-from bench.tables.schema import Claim, Column, Experiment, Kind, Statistic, Table
+from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table
+from bench.tables.speeds import SPEED_KINDS, Setting, Timed, judge_speed, machines, timed
+from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised
 from bench.tables.verdicts import UNMEASURED, Judgement, judge
 
 NAN = float("nan")
@@ -19,12 +21,14 @@ NAN = float("nan")
 class Measured:
     """A measured cell in its column's unit; interval ends are NaN where there is none, `found` is None if not run.
 
-    change: relative to the row's static twin, where the table's claims name one.
+    change: relative to the row's static twin, where the table's claims name one. timed: of a speed, the figure of every
+    machine.
     """
 
     found: Interval | None
     reason: str = ""
     change: float | None = None
+    timed: Sequence[Timed] = ()
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,24 @@ class MeasuredRow:
 
 
 @dataclass(frozen=True)
+class PointRow:
+    """What one machine gave for a row at its published operating point: its cells by column."""
+
+    setting: Setting
+    cells: Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
 class Judged:
-    """The judgement on a claim from one block's records of one revision of the method; first: the block's first one."""
+    """The judgement on a claim from one block's records of one revision of the method; first: the block's first one.
+
+    setting: of a speed, what was timed how; there is one judgement a machine.
+    """
 
     block: Block
     revision: int | None
     judgement: Judgement
+    setting: Setting | None = None
     first: bool = False
 
 
@@ -52,7 +68,8 @@ class ClaimResult:
     """A claim, what the print itself says of it, and what was measured: latest revision first, earlier ones apart.
 
     printed: what the published cells say of it, "" where they say nothing. satisfied: whether that meets the margin;
-    None where it cannot be held against it. never: why no record of any profile could decide it.
+    None where it cannot be held against it. never: why no record of any profile could decide it. points: of a speed,
+    the judgements at the published operating point, one a machine.
     """
 
     claim: Claim
@@ -61,41 +78,82 @@ class ClaimResult:
     never: str
     latest: Sequence[Judged]
     earlier: Sequence[Judged]
+    points: Sequence[tuple[Setting | None, Judgement]]
 
 
 @dataclass(frozen=True)
 class Joined:
-    """A published table with, for each of its rows, one measured row a block, and its claims."""
+    """A published table with, for each of its rows, one measured row a block, what was timed at it, and its claims."""
 
     table: Table
     rows: Mapping[str, Sequence[MeasuredRow]]
+    points: Mapping[str, Sequence[PointRow]]
     claims: Sequence[ClaimResult]
 
 
-def join(table: Table, blocks: Sequence[Block]) -> Joined:
-    """Joins one table with all blocks.
+def join(table: Table, blocks: Sequence[Block], timings: Sequence[Timing] = ()) -> Joined:
+    """Joins one table with all blocks and timings.
 
     Raises:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
-    rows = {row.id: [_measure_row(table, row.id, block) for block in blocks] for row in table.rows}
-    judged = [block for block in blocks if not block.smoke]  # what only shows that everything runs gives no verdict
-    return Joined(table, rows, [_result(table, claim, judged) for claim in table.claims])
+    own = {id(block): learned(timings, block) for block in blocks}
+    rows = {row.id: [_measure_row(table, row.id, block, own[id(block)]) for block in blocks] for row in table.rows}
+    points = {row.id: _point_rows(table, row, timings) for row in table.rows}
+    judged = [(block, own[id(block)]) for block in blocks if not block.smoke]  # that everything runs is no verdict
+    return Joined(table, rows, points, [_result(table, claim, judged, timings) for claim in table.claims])
 
 
-def _measure_row(table: Table, id: str, block: Block) -> MeasuredRow:
+def _measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) -> MeasuredRow:
     runs, reason = _latest(table, id, block)
     if not runs:
         return MeasuredRow(block, reason=reason)
-    cells = {column.id: _measure(column, runs) for column in table.columns}
-    others = _latest(table, twin, block)[0] if (twin := _static_twin(table, id)) else {}
+    clocked = _clocked(timings, table.row(id).experiment, next(iter(runs.values())).record.identity.method_revision)
+    cells = {
+        column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs)
+        for column in table.columns
+    }
+    others = _latest(table, twin, block)[0] if (twin := static_twin(table, id)) else {}
     for column in table.columns:
         if others and column.kind.startswith("gflops"):
             cells[column.id] = _with_change(cells[column.id], _measure(column, others))
     return MeasuredRow(block, len(runs), cells, reason)
 
 
-def _static_twin(table: Table, id: str) -> str | None:
+def _clocked(timings: Sequence[Timing], experiment: Experiment | None, revision: int) -> list[Clocked]:
+    """The timings of one revision of an experiment."""
+    if experiment is None:
+        return []
+    return revised(of_method(timings, experiment.method, experiment.options, experiment.frames), revision)
+
+
+def _point_rows(table: Table, row: Row, timings: Sequence[Timing]) -> list[PointRow]:
+    """What was timed at a row's published operating point, one row a machine, with the cost accounted there."""
+    found = []
+    for settings in machines(matched(timings, table, row)):
+        clocked = [one for group in settings.values() for one in group]
+        cells = {column.id: _measure_speed(column, clocked) for column in table.columns if column.kind in SPEED_KINDS}
+        cells |= {column.id: _accounted(clocked) for column in table.columns if column.kind == "gflops_avg"}
+        found.append(PointRow(next(iter(settings)), cells))
+    return found
+
+
+def _accounted(clocked: Sequence[Clocked]) -> Measured:
+    """The mean cost of what was timed, in 10⁹ multiply-adds."""
+    arms = [one.record.a if one.side == "method" else one.record.b for one in clocked]
+    return Measured(Interval(float(np.mean([arm.accounted for arm in arms if arm])) / 1e9, NAN, NAN))
+
+
+def _measure_speed(column: Column, clocked: Sequence[Clocked]) -> Measured:
+    """A speed cell: what each machine gave, the first one's figure for all."""
+    try:
+        found = timed(column.kind, clocked)
+    except NotMeasuredError as reason:
+        return Measured(None, str(reason))
+    return Measured(found[0].found, timed=found)
+
+
+def static_twin(table: Table, id: str) -> str | None:
     """The row of the network that the row's method is built on, as it is, at as many frames."""
     own = table.row(id).experiment
     if own is None or "/" not in own.method:
@@ -209,19 +267,30 @@ _FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
 """What records hold; a column of any other kind is "not measured"."""
 
 
-def _result(table: Table, claim: Claim, blocks: Sequence[Block]) -> ClaimResult:
+def _result(
+    table: Table, claim: Claim, blocks: Sequence[tuple[Block, Sequence[Timing]]], timings: Sequence[Timing]
+) -> ClaimResult:
     printed, satisfied = _printed(table, claim)
     never = _never(table, claim)
     latest: list[Judged] = []
     earlier: list[Judged] = []
-    for block in [] if never else blocks:
+    for block, own in [] if never else blocks:
         experiment = table.row(claim.row).experiment
         revisions = block.revisions(experiment) if experiment else []
-        latest.append(_judged(table, claim, block, revisions[-1] if revisions else None))
-        judged = [_judged(table, claim, block, revision) for revision in revisions[:-1]]
+        latest += _judged(table, claim, block, revisions[-1] if revisions else None, own)
+        judged = [item for revision in revisions[:-1] for item in _judged(table, claim, block, revision, own)]
         ran = [item for item in judged if item.judgement.interval is not None]
-        earlier += [replace(item, first=item is ran[0]) for item in ran]
-    return ClaimResult(claim, printed, satisfied, never, latest, earlier)
+        earlier += [replace(item, first=item.revision == ran[0].revision) for item in ran]
+    timed = claim.statistic == "speed_ratio" and not never
+    points = _judged_points(table, claim, matched(timings, table, table.row(claim.row))) if timed else []
+    return ClaimResult(claim, printed, satisfied, never, latest, earlier, points)
+
+
+def _judged_points(table: Table, claim: Claim, clocked: Sequence[Clocked]) -> list[tuple[Setting | None, Judgement]]:
+    """What a machine says of a claim on speed at the published operating point; nothing where none timed it."""
+    other = table.row(claim.against or claim.row).experiment
+    against = beside(clocked, other) if other else []
+    return judge_speed(claim, against) if against else []
 
 
 def _never(table: Table, claim: Claim) -> str:
@@ -232,23 +301,25 @@ def _never(table: Table, claim: Claim) -> str:
     return UNMEASURED.get(claim.statistic, "")
 
 
-def _judged(table: Table, claim: Claim, block: Block, revision: int | None) -> Judged:
+def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timings: Sequence[Timing]) -> list[Judged]:
     """Judges one revision of the row against the same revision of its own method, or the latest of another."""
     own = table.row(claim.row).experiment
     assert own is not None
     runs = {} if revision is None else block.done(own, revision)
-    if not runs:
-        return Judged(block, revision, Judgement("not run", reason=block.reason(own, revision)))
+    if revision is None or not runs:
+        return [Judged(block, revision, Judgement("not run", reason=block.reason(own, revision)))]
+    other = None if claim.against is None else table.row(claim.against).experiment
+    if claim.statistic == "speed_ratio" and other is not None:
+        clocked = beside(_clocked(timings, own, revision), other)
+        return [Judged(block, revision, judgement, key) for key, judgement in judge_speed(claim, clocked)]
     others: Runs = {}
-    if claim.against is not None:
-        other = table.row(claim.against).experiment
-        assert other is not None
+    if other is not None:
         chosen = revision if other.method == own.method else _last(block, other)
         others = {} if chosen is None else block.done(other, chosen)
         if not others:
             why = f"{other.method}, {other.frames} frames: {block.reason(other, chosen)}"
-            return Judged(block, revision, Judgement("not run", reason=why))
-    return Judged(block, revision, judge(claim, runs, others))
+            return [Judged(block, revision, Judgement("not run", reason=why))]
+    return [Judged(block, revision, judge(claim, runs, others))]
 
 
 def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:

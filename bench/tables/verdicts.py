@@ -23,7 +23,7 @@ Runner = Callable[[Sequence[Run], Sequence[Run]], Interval]
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a claim, the interval behind it (None: not run), over how many seeds, and why not more."""
+    """The verdict on a claim, the interval behind it (None: not run), over how many seeds; reason: why not more."""
 
     verdict: Verdict
     interval: Interval | None = None
@@ -60,13 +60,14 @@ def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
     except NotMeasuredError as error:
         return Judgement("not run", reason=str(error))
     if len(seeds) < FEWEST_SEEDS:
-        return Judgement("inconclusive", found, len(seeds), _few(len(seeds)))
+        return Judgement("inconclusive", found, len(seeds), few(len(seeds)))
     if math.isnan(found.low):
         return Judgement("inconclusive", found, len(seeds), "one independent source: no interval")
     return Judgement(decide(found, claim.relation, claim.margin), found, len(seeds))
 
 
-def _few(seeds: int) -> str:
+def few(seeds: int) -> str:
+    """Why fewer than the fewest seeds conclude nothing."""
     if seeds == 1:
         return "1 seed: training noise is not in the interval"
     return f"{seeds} seeds: too few to know training noise (at least {FEWEST_SEEDS})"
@@ -149,7 +150,6 @@ STATISTICS: Mapping[Statistic, Runner] = {
 }
 
 UNMEASURED: Mapping[Statistic, str] = {
-    "speed_ratio": "speed was not measured",
     "reduction": "the cost is not compared with the plain network's yet",
     "mAP": "mean average precision is not compared between methods yet",
     "recall": "action localisation is not measured yet",
@@ -160,4 +160,4 @@ UNMEASURED: Mapping[Statistic, str] = {
     "class_range": "the cost of the dynamic convolutions alone is not compared within classes yet",
     "RP": "the redundancy of feature maps is not measured yet",
 }
-"""The statistics that no record holds yet, and what to say of a claim that needs one."""
+"""The statistics that nothing stored holds yet, and what to say of a claim that needs one."""

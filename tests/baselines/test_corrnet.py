@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from baselines.networks.corrnet import Correlation, CorrelationBlock, correlation, corrnet, corrnet_26, corrnet_50
 from baselines.networks.r2plus1d import r2plus1d_18
 from baselines.networks.r2plus1d_bottleneck import r2plus1d_26, r2plus1d_50
-from bench.cost import Counter, count, count_meta
 from bench.chains import find_chains
+from bench.cost import Counter, count, count_meta
 
 TINY = {"width": 8, "kernel": 3, "dilation": 1, "blocks": (1, 1, 1, 1)}
 

@@ -15,8 +15,8 @@ from baselines.networks.frames import Frames
 from baselines.networks.mobilenet import InvertedResidual, MobileNetV2, mobilenet_v2
 from baselines.networks.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
 from baselines.networks.tsm import TemporalShift, tsm_mobilenet_v2, tsm_resnet18, tsm_resnet50
-from bench.cost import count_meta
 from bench.chains import find_chains
+from bench.cost import count_meta
 
 Builder = Callable[..., Frames]
 TINY_RESNET, TINY_MOBILENET = {"width": 8, "blocks": (1, 1, 1, 1)}, {"width": 8, "last": 32}

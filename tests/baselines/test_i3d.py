@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines.networks.i3d import I3D, i3d
-from bench.cost import Count, agreement, count_meta
 from bench.chains import find_chains
+from bench.cost import Count, agreement, count_meta
 
 
 def tiny(frames: int = 8, size: int = 24) -> I3D:

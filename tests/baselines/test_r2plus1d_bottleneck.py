@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from baselines.networks.r2plus1d_bottleneck import r2plus1d_26, r2plus1d_50
-from bench.cost import agreement, count_meta
 from bench.chains import find_chains
+from bench.cost import agreement, count_meta
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from baselines.networks.slowonly import slowonly_r50
 from baselines.networks.tpn import TPN, tpn, tpn_r50
-from bench.cost import agreement, count_meta
 from bench.chains import find_chains
+from bench.cost import agreement, count_meta
 
 Builder = Callable[..., nn.Module]
 TINY: dict[str, Any] = {"width": 8, "blocks": (1, 1, 1, 1)}

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines.networks.x3d import X3D, Block, SqueezeExcitation, squeezed, x3d_l, x3d_m, x3d_s, x3d_xs
-from bench.cost import agreement, count_meta
 from bench.chains import find_chains
+from bench.cost import agreement, count_meta
 
 
 def tiny(frames: int = 4, size: int = 32) -> X3D:

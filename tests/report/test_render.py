@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tables.clocked import at_point, failed, store, timing
 
 from bench.accuracy.intervals import Interval
 from bench.records import Cost, Figure, Identity, Record, Store
 from bench.report import render
-from bench.report.render import counts, markdown, picture
+from bench.report.render import counts, markdown, picture, point_counts
 from bench.report.text import percent, reasons, significant
 from bench.tables import TableError, load, published
 from bench.tables.join import ClaimResult, join
@@ -54,6 +55,23 @@ def write(
     Store(folder).write(record, samples)
 
 
+def clock(folder: Path) -> None:
+    """Timings of three seeds, at published operating points on two machines, of a row that is gone, and a failure."""
+    named = {"profile": "quick", "dataset": NASTY, "revisions": [2, 1, 1]}
+    store(folder, *(timing(1.2, seed=seed, **named) for seed in range(3)))
+    store(folder, at_point(1.3, batch=32, device="H100 <b>|", telemetry={"throttled": True}), at_point(1.25))
+    store(folder, at_point(1.1, row="gone/row|", a="mine", frames=4, different=False))
+    point = {"row": "table2/i3d-vared", "a": "vared/i3d", "b": "i3d", "frames": 16, "trained": False}
+    store(folder, failed("out of | memory <i>", policy="matched:26.5", **point))
+
+
+@pytest.fixture
+def clocked(stores) -> list[tuple[str, Path]]:
+    """The records and timings of one folder."""
+    clock(stores[0][1])
+    return stores
+
+
 @pytest.fixture
 def stores(tmp_path: Path) -> list[tuple[str, Path]]:
     for seed in range(3):
@@ -94,7 +112,10 @@ class Balanced(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(stores, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_timings", [False, True])
+def test_the_page_is_whole_and_needs_nothing_else(stores, tmp_path: Path, with_timings: bool) -> None:
+    if with_timings:
+        clock(stores[0][1])
     _, html = pages(stores, tmp_path / "out")
     page = Balanced()
     page.feed(html)
@@ -103,16 +124,17 @@ def test_the_page_is_whole_and_needs_nothing_else(stores, tmp_path: Path) -> Non
     assert not re.search(r"url\(|@import|<link|<script", html)
 
 
-def test_names_with_markup_are_shown_not_run(stores, tmp_path: Path) -> None:
-    text, html = pages(stores, tmp_path / "out")
+def test_names_with_markup_are_shown_not_run(clocked, tmp_path: Path) -> None:
+    text, html = pages(clocked, tmp_path / "out")
     page = Balanced()
     page.feed(html)
     assert NASTY in "".join(page.text) and "<script" not in html
-    assert "<script" not in text
+    assert "H100 <b>|" in "".join(page.text) and "out of | memory <i>" in "".join(page.text)
+    assert "<script" not in text and "<i>" not in text and "<b>" not in text
 
 
-def test_every_markdown_table_row_has_as_many_cells_as_its_head(stores, tmp_path: Path) -> None:
-    text, _ = pages(stores, tmp_path / "out")
+def test_every_markdown_table_row_has_as_many_cells_as_its_head(clocked, tmp_path: Path) -> None:
+    text, _ = pages(clocked, tmp_path / "out")
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
     assert len(tables) >= 7
     for table in tables:
@@ -132,12 +154,44 @@ def test_published_and_measured_cells_and_verdicts_stand_there(stores, tmp_path:
         assert "Accuracies of different data sets are never compared" in page
 
 
-def test_same_input_same_bytes(stores, tmp_path: Path) -> None:
-    assert pages(stores, tmp_path / "one") == pages(stores, tmp_path / "two")
+def test_speeds_stand_in_cells_claims_and_lines(clocked, tmp_path: Path) -> None:
+    for page in pages(clocked, tmp_path / "out"):
+        shown = re.sub(r"<[^>]*>|\*\*", " ", page)
+        assert re.search(r"120\.0\s+\(?\+20\.0 %", shown) and "at the published operating point" in shown
+        assert re.search(r"holds\s*:?\s+1\.200 +\(?1\.1\d\d to 1\.2\d\d\)?[, ·]+3 seeds", shown)
+        assert re.search(r"holds\s*:?\s+1\.300 .{0,30}\s.{0,300}the device was throttled", shown, re.S)
+        assert "Speed truth" in shown and "gone/row" in shown and "within the noise" in shown
+        assert "failed: out of" in shown and "best plain form: compiled, 9.00" in shown
+        assert "20.0 GFLOPs (18.0 to 22.1)" in shown
+        assert re.search(r"1\.070.{0,3}, η 0\.18", shown)  # in print: 205.5 / 192.1 at 20.0 / 27.7
+        assert "claims on speed, one a machine" in shown
 
 
-def test_no_path_of_the_machine_is_shown(stores, tmp_path: Path) -> None:
-    assert all(str(tmp_path) not in page for page in pages(stores, tmp_path / "out"))
+def test_without_timings_there_is_no_section_on_them(stores, tmp_path: Path) -> None:
+    for page in pages(stores, tmp_path / "out"):
+        assert "Speed truth" not in page and "speed was not measured" in page and "not timed" in page
+
+
+def test_one_table_has_the_timings_of_its_rows_only(clocked, tmp_path: Path) -> None:
+    for page in pages(clocked, tmp_path / "out", "table2"):
+        assert "out of" in page and "gone/row" not in page and "8f-sp2" not in page
+
+
+def test_a_speed_claim_counts_in_its_block(clocked) -> None:
+    from bench.tables.timings import timings
+
+    found = blocks(clocked)
+    with_speed, without = (join(load("table1"), found, clock) for clock in (timings(clocked), ()))
+    assert counts([with_speed], found[0])["holds"] == counts([without], found[0])["holds"] + 1
+    assert point_counts([with_speed]) == {"holds": 2} and point_counts([without]) == {}
+
+
+def test_same_input_same_bytes(clocked, tmp_path: Path) -> None:
+    assert pages(clocked, tmp_path / "one") == pages(clocked, tmp_path / "two")
+
+
+def test_no_path_of_the_machine_is_shown(clocked, tmp_path: Path) -> None:
+    assert all(str(tmp_path) not in page for page in pages(clocked, tmp_path / "out"))
 
 
 def test_nothing_recorded_is_a_report_too(tmp_path: Path) -> None:
@@ -153,6 +207,7 @@ def test_only_one_table(stores, tmp_path: Path) -> None:
 
 
 def test_rendering_never_imports_torch(tmp_path: Path) -> None:
+    clock(tmp_path / "none")
     code = (
         "import sys; from pathlib import Path; from bench.report import render; from bench.tables import published;"
         f"render(published(), [('runs', Path({str(tmp_path / 'none')!r}))], Path({str(tmp_path / 'out')!r}));"

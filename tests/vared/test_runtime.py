@@ -18,6 +18,7 @@ from bench.policy import Forced, fixed
 from vared.method import VaRed
 from vared.runtime.absorbing import Absorbing
 from vared.runtime.compact import Compact, Mixed
+from vared.runtime.method import WAYS
 from vared.runtime.mixing import mix_channels, mix_frames
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -75,12 +76,13 @@ def test_runtime_is_the_reference_path_under_any_decisions(name: str, search_spa
     method = built(name, search_space=search_space)
     fast, sample = method.optimised(), torch.randn(method.spec.shape(5), dtype=torch.float64)
     policy = drawn(method, 5, torch.float64)
-    expected, one_by_one, grouped = method(sample, policy), fast(sample, policy), fast.method.network
-    assert torch.allclose(answers(one_by_one.logits), answers(expected.logits), rtol=1e-9, atol=1e-12)
-    assert torch.equal(one_by_one.cost, expected.cost)
-    assert all(torch.equal(one_by_one.trace[point], rows) for point, rows in expected.trace.items())
-    fast.method.session.start(policy, dense=False)
-    assert torch.allclose(answers(grouped(sample)), answers(expected.logits), rtol=1e-9, atol=1e-12)
+    expected = method(sample, policy)
+    for way in WAYS:
+        fast._ways[sample.shape] = way
+        found = fast(sample, policy)
+        assert torch.allclose(answers(found.logits), answers(expected.logits), rtol=1e-9, atol=1e-12)
+        assert torch.equal(found.cost, expected.cost)
+        assert all(torch.equal(found.trace[point], rows) for point, rows in expected.trace.items())
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_18", "x3d_m", "resnet50"])
@@ -114,6 +116,7 @@ def test_runtime_errs_no_more_than_the_precision(name: str, dtype: torch.dtype) 
 def test_runtime_executes_less_than_is_accounted_where_layers_absorb() -> None:
     method = built("r2plus1d_18", torch.float32)
     fast, sample = method.optimised(), torch.randn(method.spec.shape(2))
+    fast._ways[sample.shape] = "in turn"
     shares = {}
     for name, options in (("dearest", 0), ("cheapest", 1)):
         policy = fixed(method, dict.fromkeys(method.decisions(), options))
@@ -132,6 +135,16 @@ def test_kinds_that_cannot_be_absorbed_keep_their_units(kind: str) -> None:
     sample, policy = torch.randn(method.spec.shape(3), dtype=torch.float64), drawn(method, 3, torch.float64)
     expected, found = method(sample, policy), method.optimised()(sample, policy)
     assert torch.allclose(answers(found.logits), answers(expected.logits), rtol=1e-9, atol=1e-12)
+
+
+@torch.no_grad()
+def test_the_way_of_execution_is_chosen_once_a_shape_and_told() -> None:
+    method = built("r2plus1d_18", torch.float32)
+    fast = method.optimised()
+    assert fast.details() == {"execution": {}}
+    fast(torch.randn(method.spec.shape(2)))
+    (shape, way), *others = fast.details()["execution"].items()
+    assert shape == "2×3×8×32×32" and way in WAYS and not others
 
 
 def test_runtime_cannot_be_trained() -> None:

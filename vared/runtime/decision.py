@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,22 @@ class Choice:
     temporal: Side
 
 
-def choices(channel: Tensor, temporal: Tensor) -> list[Choice]:
-    """The weights (B, options) of both dimensions, sorted by which options are open."""
+@dataclass
+class Followed:
+    """What the units of one network share: of every policy what was decided for the batch under way.
+
+    dense: whether all options are computed for all samples, closed ones with weight zero.
+    """
+
+    dense: bool = False
+    choices: dict[str, list[Choice]] = field(default_factory=dict)
+
+
+def choices(channel: Tensor, temporal: Tensor, dense: bool) -> list[Choice]:
+    """The weights (B, options) of both dimensions, sorted by which options are open, or all as if every one were."""
     active = torch.cat([channel, temporal], 1)
+    if dense:
+        return [_choice(None, channel, temporal, [1.0] * active.shape[1])]
     if len(active) == 1:
         return [_choice(None, channel, temporal, active[0].tolist())]
     patterns, member = torch.unique(active > 0, dim=0, return_inverse=True)
@@ -86,7 +99,7 @@ class FastGate(nn.Module):
         self.register_buffer("weight2", gate.fc2.weight.detach())
         self.register_buffer("bias2", gate.fc2.bias.detach())
 
-    def forward(self, x: Tensor | Compact, session: Session) -> list[Choice]:
+    def forward(self, x: Tensor | Compact, session: Session, dense: bool) -> list[Choice]:
         """Decides for every sample; if all options of a point are closed, the cheapest stands in."""
         known = Compact(x, None, x.shape[2] if x.dim() == 5 else 1, 1) if isinstance(x, Tensor) else x
         hidden = torch.tanh(F.linear(self.pooled(known), self.weight1, self.bias1))  # type: ignore[arg-type]
@@ -101,4 +114,4 @@ class FastGate(nn.Module):
                 followed[:, -1] += closed.to(followed)
             session.trace[point] = followed
         channel, temporal = (session.trace[name] if name in self.decides else alone for name in self.points)
-        return choices(channel, temporal)
+        return choices(channel, temporal, dense)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from bench.cost import samples
+from bench.inference.convolution import seconds
 from bench.inference.optimise import optimised, replace
 from bench.method import Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
-from vared.runtime.unit import FastUnit, Followed
+from vared.runtime.decision import Followed
+from vared.runtime.unit import FastUnit
 
 if TYPE_CHECKING:
     from vared.method import VaRed
+
+
+Way = Literal["in turn", "grouped", "dense"]
+WAYS: tuple[Way, ...] = get_args(Way)
+"""In turn: one sample after the other; nothing to sort, and maps that stay in a CPU's cache. Grouped: those with equal
+decisions together. Dense: everything is computed and summed for all at once, where skipping does not pay.
+"""
 
 
 class FastVaRed(Method):
@@ -33,23 +43,39 @@ class FastVaRed(Method):
         super().__init__()
         self.method = copy.deepcopy(method).eval()
         self.spec, self.revision = method.spec, method.revision
-        self.method.network = _fast(self.method.network, self.method.units, self.spec.shape(1))
+        self.followed = Followed()
+        self.method.network = _fast(self.method.network, self.method.units, self.spec.shape(1), self.followed)
+        self._ways: dict[torch.Size, Way] = {}
         self.eval()
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
-        """Class logits. On a CPU one sample after the other: nothing to sort, and its maps stay in the cache."""
-        policy, rows = policy or Learned(), torch.arange(len(sample))
-        step = 1 if sample.device.type == "cpu" else len(sample)
-        found = [
-            self._answer(sample[i : i + step], policy.rows(rows[i : i + step]) if step < len(sample) else policy)
-            for i in range(0, len(sample), step)
-        ]
+        """Class logits, by the way of execution that was the fastest when a batch of this shape first came."""
+        policy = policy or Learned()
+        if sample.shape not in self._ways:
+            took = {way: seconds(lambda x, way=way: self._found(way, x, policy), sample) for way in WAYS}  # type: ignore[misc]
+            self._ways[sample.shape] = min(WAYS, key=lambda way: took[way])
+        found = self._found(self._ways[sample.shape], sample, policy)
         trace = {point: torch.cat([trace[point] for _, trace in found]) for point in found[0][1]}
         return Prediction(self.account(trace), trace, logits=torch.cat([logits for logits, _ in found]))
+
+    def _found(self, way: Way, sample: Tensor, policy: Policy) -> list[tuple[Tensor, Trace]]:
+        """Logits and decisions, in parts."""
+        self.followed.dense = way == "dense"
+        if way != "in turn" or len(sample) == 1:
+            return [self._answer(sample, policy)]
+        found, rows = [], torch.arange(len(sample))
+        for number, one in enumerate(torch.split(sample, 1)):
+            with samples([number]):
+                found.append(self._answer(one, policy.rows(rows[number : number + 1])))
+        return found
 
     def _answer(self, sample: Tensor, policy: Policy) -> tuple[Tensor, Trace]:
         self.method.session.start(policy, dense=False)
         return self.method.network(sample), dict(self.method.session.trace)
+
+    def details(self) -> dict[str, Any]:
+        """The way of execution chosen for each shape of batch."""
+        return {"execution": {"×".join(map(str, shape)): way for shape, way in self._ways.items()}}
 
     def decisions(self) -> Mapping[str, Tensor]:
         """As of the method."""
@@ -68,12 +94,11 @@ class FastVaRed(Method):
         raise ValueError("a network made for inference cannot be trained")
 
 
-def _fast(network: nn.Module, units: Sequence[DynamicUnit], shape: Sequence[int]) -> nn.Module:
+def _fast(network: nn.Module, units: Sequence[DynamicUnit], shape: Sequence[int], followed: Followed) -> nn.Module:
     """The network with units and convolutions in their fast forms; plain convolutions stand in while it is traced."""
     for unit in units:
         replace(network, unit.name, nn.Sequential(unit.conv, unit.norm, unit.act))
     network = optimised(network, shape, Absorbing)
-    followed: Followed = {}
     for unit in units:
         replace(network, unit.name, FastUnit(unit, followed) if unit.kind == "absorbable" else unit)
     return network

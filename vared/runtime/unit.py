@@ -10,11 +10,8 @@ from vared.cheap import Cheap
 from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
 from vared.runtime.compact import Compact, Mixed
-from vared.runtime.decision import Choice, FastGate, Side
+from vared.runtime.decision import Choice, FastGate, Followed, Side
 from vared.runtime.mixing import mix_channels, mix_frames, scaled
-
-Followed = dict[str, list[Choice]]
-"""Of every policy what was decided for the batch under way; shared by the units of a network."""
 
 
 class FastUnit(nn.Module):
@@ -36,8 +33,8 @@ class FastUnit(nn.Module):
         """Decides, if it has the gate; samples with the same active options run together."""
         x = x.whole() if isinstance(x, Mixed) else x
         if self.gate is not None:
-            self.followed[self.policy] = self.gate(x, self.session)
-        chosen = self.followed[self.policy]
+            self.followed.choices[self.policy] = self.gate(x, self.session, self.followed.dense)
+        chosen = self.followed.choices[self.policy]
         if chosen[0].rows is None:
             return self._run(x, chosen[0])
         whole = x.whole() if isinstance(x, Compact) else x

@@ -1,0 +1,195 @@
+"""One paired timing, from a job to a stored record: rounds, checks, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.environment import environment
+from bench.method import Prediction
+from bench.speed import figures, guards, roofline, telemetry, truth
+from bench.speed.allocator import keep_buffers
+from bench.speed.arms import Arms, TimedArm
+from bench.speed.clock import clock_of
+from bench.speed.forms import channels_last, tensor_cores
+from bench.speed.guards import CheatError
+from bench.speed.inputs import Given
+from bench.speed.pair import Job, Pair
+from bench.speed.pairing import Times, interleave, warm_up
+from bench.speed.record import Arm, SpeedRecord, SpeedStore
+
+TYPICAL = 2
+"""Batches that are counted and bounded: those whose cost is nearest to the mean."""
+
+TELL = 15.0
+"""Seconds between two lines of progress."""
+
+Announce = Callable[[str], None]
+
+
+def measure(
+    job: Job,
+    *,
+    results: Path,
+    data_root: Path | None = None,
+    again: bool = False,
+    announce: Announce = lambda text: None,
+) -> SpeedRecord:
+    """Does a timing, and stores its record in `results`/records/speed.
+
+    What is recorded there is not timed again, unless `again`, or for plain forms that it lacks. Trained weights are
+    taken from `results`/runs where they are.
+
+    Raises:
+        SpeedError: what is asked for cannot be timed. A timing that fails is a record with its reason.
+    """
+    with _threads(job.setting.threads):
+        pair = Pair(job, results, data_root)
+        store = SpeedStore(results / "records" / "speed")
+        if not again and store.has(pair.identity):
+            stored = store.read(pair.identity)
+            if not job.setting.plain or stored.protocol.get("plain"):
+                return stored
+        return store.write(_record(pair, announce))
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Within it torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _record(pair: Pair, announce: Announce) -> SpeedRecord:
+    """Times a pair; what fails on the way is the record's reason."""
+    stated: dict[str, Any] = {**pair.protocol, "allocator": keep_buffers(), "missing": pair.missing}
+    found: dict[str, Any]
+    first = pair.sides["a"]
+    with torch.no_grad(), tensor_cores(pair.setting.precision):
+        surroundings = environment()
+        try:
+            run = _Run(pair, stated, lambda text: announce(f"{first.name}, batch {pair.setting.batch}: {text}"))
+            stated["execution"] = {name: arm.method.details() for name, arm in run.arms.all.items()}
+            found = {"status": "done", **run.figures()}
+        except (CheatError, RuntimeError) as error:  # RuntimeError: torch's own, such as too little memory
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            found = {"status": "failed", "reason": reason}
+    return SpeedRecord(identity=pair.identity, row=pair.setting.row, protocol=stated, environment=surroundings, **found)
+
+
+class _Run:
+    """The rounds of one pair, checked. stated: the protocol, added to."""
+
+    def __init__(self, pair: Pair, stated: dict[str, Any], announce: Announce) -> None:
+        self.pair, self.seed, self.stated, self.announce = pair, pair.setting.seed, stated, announce
+        announce("reading clips and building what is timed")
+        self.arms, self.clock = Arms(pair), clock_of(pair.device)
+        self.watch = guards.Watch(pair.rounds, self.seed)
+        videos, forms = self.arms.videos, {name: arm.form for name, arm in self.arms.all.items()}
+        stated |= {"clock": self.clock.name, "videos": {"warm_up": len(videos.warm), "timed": len(videos.timed)}}
+        stated |= {"channels_last": {name: channels_last(form) for name, form in forms.items()}}
+        stated["missing"] |= self.arms.missing
+        self.times = self._timed()
+        announce("checking answers")
+        stated["answers"] = self._guarded()
+
+    def _timed(self) -> Times:
+        """All rounds, after as many as it takes to warm up."""
+        arms = self.arms
+        with telemetry.Watch(self.pair.device) as device:  # opened first: it idles for a while, and clocks fall
+            self.announce(f"warming up {len(arms.all)} arms")
+            warm = warm_up(arms.all, self._warm, self.clock, self.seed, self.pair.setting.batch)
+            self.stated["warm_up"] = asdict(warm)
+            times = interleave(arms.all, self._fresh, self.pair.rounds, self.clock, self.seed, self._observer())
+        self.telemetry = {**device.summary(), "throttled": device.throttled}
+        return times
+
+    def _warm(self, name: str, number: int) -> Given:
+        return self.arms.given(self.arms.all[name], number, "warm")
+
+    def _fresh(self, name: str, number: int) -> Given:
+        return self.arms.given(self.arms.all[name], number)
+
+    def _observer(self) -> Callable[[str, int, Given, Prediction], None]:
+        """Shows every answer to the guards, and tells the time that is left now and then."""
+        started, calls, done = monotonic(), self.pair.rounds * len(self.arms.all), 0
+        told = started
+
+        def observe(name: str, number: int, given: Given, prediction: Prediction) -> None:
+            nonlocal done, told
+            label, done = self.arms.all[name].label, done + 1
+            self.watch.see(name, label, number, prediction)  # first: an unfinished answer must not gain time
+            original = self._fresh(name, number).sample
+            if isinstance(given.sample, Tensor) and isinstance(original, Tensor):
+                guards.unchanged(label, given.sample, original)
+            if monotonic() - told > TELL:
+                told = monotonic()
+                left = (told - started) * (calls - done) / done
+                self.announce(f"{done / calls:.0%} timed, about {left / 60:.1f} min left")
+
+        return observe
+
+    def _guarded(self) -> dict[str, Any]:
+        """Catches what cheats; says how well the answers agree with those computed apart."""
+        arms, precision, held = self.arms, self.pair.setting.precision, {}
+        apart = {key: guards.Apart(side.method, arms.apart(side)) for key, side in self.pair.sides.items()}
+        for name, arm in arms.all.items():
+            guards.in_sight(arm.label, self.times.seconds[name], self.times.walls[name])
+            with tensor_cores("fp32"):
+                held[name] = guards.hold(arm.label, self.watch.kept[name], apart[arm.key], precision)
+        for arm in (arms.all["a"], arms.all["b"]):
+            guards.same_when_seen(arm.label, arm, partial(self._unseen, arm), self.clock)
+            guards.done_on_return(arm.label, partial(arm, self._unseen(arm, guards.AGAIN)))
+        return {"rounds": len(self.watch.kept_rounds), "tolerance": guards.TOLERANCE[precision], **held}
+
+    def _unseen(self, arm: TimedArm, number: int) -> Given:
+        """A batch that no round has shown."""
+        return self.arms.given(arm, self.pair.rounds + number)
+
+    def figures(self) -> dict[str, Any]:
+        """The record's fields."""
+        seconds, missing = self.times.seconds, self.stated["missing"]
+        cost = {name: fmean(found) for name, found in self.watch.costs.items()}
+        cost_ratio = cost["a"] / cost["b"]
+        ratio, noise = (figures.ratio(seconds[x], seconds[y], self.seed) for x, y in (("a", "b"), ("b", "b again")))
+        typical = sorted(range(self.pair.rounds), key=lambda n: abs(self.watch.costs["a"][n] - cost["a"]))[:TYPICAL]
+        said = {name: self._said(name, cost[name], typical) for name in self.arms.all if name != "b again"}
+        bound, eta = truth.bound(self.arms, typical, missing), figures.eta(ratio, cost_ratio)
+        return {
+            "a": said.pop("a"),
+            "b": said.pop("b"),
+            "plain": list(said.values()),
+            "noise": noise,
+            "ratio": ratio,
+            "different": figures.different(ratio, noise),
+            "cost_ratio": cost_ratio,
+            "eta": eta,
+            "eta_max": roofline.eta_max(1 / bound["b"], 1 / bound["a"], cost_ratio) if eta and bound else None,
+            "bound": bound,
+            "telemetry": self.telemetry | truth.energy(self.arms),
+        }
+
+    def _said(self, name: str, cost: float, typical: Sequence[int]) -> Arm:
+        arm, seconds = self.arms.all[name], self.times.seconds[name]
+        return Arm(
+            method=arm.side.name,
+            options=arm.side.options,
+            form=arm.form,
+            accounted=cost,
+            executed=truth.executed(self.arms, arm, typical, self.stated["missing"]),
+            clips_per_second=figures.clips_per_second(seconds, self.pair.setting.batch),
+            samples=seconds,
+        )

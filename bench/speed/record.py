@@ -1,0 +1,153 @@
+"""What a timing was of, what came out, and where it is kept: one JSON file a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from bench.records import Strict, write_atomically
+
+SCHEMA = 1
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Form = Literal["optimised", "eager", "channels_last", "compiled"]
+
+
+class SpeedError(Exception):
+    """A speed cannot be measured, or what was measured cannot be believed; one line."""
+
+
+class Span(Strict):
+    """A measured value with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Arm(Strict):
+    """One of the forms timed against each other in the same rounds.
+
+    accounted, executed: mean multiply-adds a clip under the policy, by the method's formula and by the dispatcher.
+    samples: seconds a batch, in the order timed.
+    """
+
+    method: str
+    options: dict[str, Any]
+    form: Form
+    accounted: float
+    executed: float | None
+    clips_per_second: Span
+    samples: list[float]
+
+
+class SpeedIdentity(Strict):
+    """What was timed, where. Everything here is hashed into the id; the commit is not.
+
+    policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds.
+    device: the name of the processor or GPU. revisions: of a, of b and of the data set.
+    """
+
+    a: str
+    a_options: dict[str, Any]
+    b: str
+    b_options: dict[str, Any]
+    frames: int
+    size: int
+    classes: int
+    batch: int
+    precision: Precision
+    policy: str
+    profile: str
+    dataset: str
+    seed: int
+    trained: bool
+    device: str
+    threads: int
+    torch: str
+    revisions: list[int]
+
+    @property
+    def id(self) -> str:
+        """Readable and unique: method, frames, batch, precision and a digest of the whole."""
+        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.a.replace('/', '.')}-{self.frames}f-b{self.batch}-{self.precision}-{digest}"
+
+
+class SpeedRecord(Strict):
+    """One paired timing of a method `a` against its static twin `b`. A failure is a record with its reason.
+
+    row: "table1/8f-sp2", the published cell whose operating point this is. plain: the twin's other forms.
+    noise: speed of b over an identical second copy of b. ratio: speed of a over b, paired round by round.
+    different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
+    eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
+    "macs_per_second" and "bytes_per_second" it follows from.
+    """
+
+    schema_version: int = SCHEMA
+    identity: SpeedIdentity
+    row: str | None = None
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    status: Literal["done", "failed"]
+    reason: str = ""
+    a: Arm | None = None
+    b: Arm | None = None
+    plain: list[Arm] = Field(default_factory=list)
+    noise: Span | None = None
+    ratio: Span | None = None
+    different: bool | None = None
+    cost_ratio: float | None = None
+    eta: Span | None = None
+    eta_max: float | None = None
+    bound: dict[str, float] | None = None
+    telemetry: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpeedStore:
+    """A folder of speed records: `<id>.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, identity: SpeedIdentity) -> Path:
+        """Where the record of this timing is, or would be."""
+        return self.folder / f"{identity.id}.json"
+
+    def has(self, identity: SpeedIdentity) -> bool:
+        """Whether a finished or failed record of this timing is stored."""
+        return self.path(identity).exists()
+
+    def read(self, identity: SpeedIdentity) -> SpeedRecord:
+        """The stored record of this timing."""
+        return read_speed_record(self.path(identity))
+
+    def write(self, record: SpeedRecord) -> SpeedRecord:
+        """Stores a record, whole or not at all."""
+        write_atomically(self.path(record.identity), record.model_dump_json(indent=1).encode() + b"\n")
+        return record
+
+    def __iter__(self) -> Iterator[tuple[Path, SpeedRecord]]:
+        """Every record, in the order of file names."""
+        for path in sorted(self.folder.glob("*.json")):
+            yield path, read_speed_record(path)
+
+
+def read_speed_record(path: Path) -> SpeedRecord:
+    """Reads one record.
+
+    Raises:
+        SpeedError: the file is not a speed record of this schema; names file and field.
+    """
+    try:
+        return SpeedRecord.model_validate(json.loads(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpeedError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise SpeedError(f"{path}: not a readable speed record: {error}") from None

@@ -1,0 +1,125 @@
+"""Stored timings, and which rows of which table they are of.
+
+Two kinds are kept apart. Learned: a trained method under its own decisions, at the scale of a profile. Matched: a
+method at full size that was not trained, its decisions drawn so that they cost what a published row prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from bench.speed.record import SpeedRecord, SpeedStore
+from bench.tables.runs import Block
+from bench.tables.schema import Experiment, Row, Table
+
+
+class Timing(NamedTuple):
+    """A stored timing, under the label of its store."""
+
+    store: str
+    record: SpeedRecord
+
+
+class Clocked(NamedTuple):
+    """A row's part in a timing: its method was the one timed, or the static twin beside it."""
+
+    timing: Timing
+    side: Literal["method", "twin"]
+
+    @property
+    def record(self) -> SpeedRecord:
+        """What was stored."""
+        return self.timing.record
+
+    @property
+    def revision(self) -> int:
+        """Of the row's own method."""
+        return self.record.identity.revisions[self.side == "twin"]
+
+
+def timings(stores: Iterable[tuple[str, Path]]) -> list[Timing]:
+    """What lies in the folder "speed" beside the records of each store; without one, nothing.
+
+    Raises:
+        SpeedError: a file is not a speed record; names file and field.
+    """
+    return [Timing(label, record) for label, folder in stores for _, record in SpeedStore(folder / "speed")]
+
+
+def of_method(found: Iterable[Timing], method: str, options: Mapping[str, Any], frames: int) -> list[Clocked]:
+    """The timings in which a method took part."""
+    clocked = []
+    for timing in found:
+        who = timing.record.identity
+        if who.frames == frames and (who.a, who.a_options) == (method, options):
+            clocked.append(Clocked(timing, "method"))
+        elif who.frames == frames and (who.b, who.b_options) == (method, options):
+            clocked.append(Clocked(timing, "twin"))
+    return clocked
+
+
+def revised(clocked: Iterable[Clocked], revision: int) -> list[Clocked]:
+    """The timings of one revision of the method."""
+    return [one for one in clocked if one.revision == revision]
+
+
+def learned(found: Iterable[Timing], block: Block) -> list[Timing]:
+    """The timings of trained methods under their own decisions that belong to a block.
+
+    Where a store has several blocks of one profile, only a timing whose protocol states its "setting" belongs to one.
+    """
+    return [timing for timing in found if _belongs(timing, block)]
+
+
+def _belongs(timing: Timing, block: Block) -> bool:
+    who, stated = timing.record.identity, timing.record.protocol.get("setting")
+    same = (timing.store, who.profile, who.dataset, who.revisions[-1], who.size)
+    if same != (block.store, block.profile, block.dataset, block.revision, block.runs[0].record.identity.size):
+        return False
+    return who.trained and who.policy == "learned" and (stated == block.setting if stated else not block.apart)
+
+
+def matched(found: Iterable[Timing], table: Table, row: Row) -> list[Clocked]:
+    """The timings at a row's published operating point, of the method's latest revision.
+
+    Rows that name one experiment and print one cost for as many classes are one operating point: where a row itself was
+    not timed, the others' timings are its own. A static row is timed as the twin of any, at the row's own size. Timings
+    that include decoding are of another kind.
+    """
+    own = row.experiment
+    if own is None:
+        return []
+    published = [timing for timing in found if timing.record.row]
+    fitting = [one for one in of_method(published, own.method, own.options, own.frames) if _fits(one, table, row)]
+    fitting = [one for one in fitting if one.record.row == f"{table.id}/{row.id}"] or fitting
+    return revised(fitting, max((one.revision for one in fitting), default=0))
+
+
+def _fits(one: Clocked, table: Table, row: Row) -> bool:
+    who = one.record.identity
+    if who.trained or one.record.protocol.get("decode"):
+        return False
+    if one.side == "twin":
+        return (who.size, who.classes) == (row.size, table.classes)
+    cost = target(one.record)
+    alike = cost is not None and (who.classes, cost) == (table.classes, table.value(row.id, "gflops_avg"))
+    return alike or one.record.row == f"{table.id}/{row.id}"
+
+
+def target(record: SpeedRecord) -> float | None:
+    """The average cost in GFLOPs that a matched policy was drawn for; None under any other policy."""
+    found = re.fullmatch(r"matched:(\d+(?:\.\d+)?)(?::.*)?", record.identity.policy)
+    return float(found[1]) if found else None
+
+
+def beside(clocked: Sequence[Clocked], other: Experiment) -> list[Clocked]:
+    """The timings of a method against the latest revision of one other."""
+    found: dict[int, list[Clocked]] = {}
+    for one in clocked:
+        who = one.record.identity
+        if one.side == "method" and (who.b, who.b_options) == (other.method, other.options):
+            found.setdefault(who.revisions[1], []).append(one)
+    return found[max(found)] if found else []
