@@ -26,6 +26,9 @@ from bench.report import render
 from bench.tables.paths import published
 
 
+TIMED_BATCHES = (1, 8)
+
+
 @dataclass
 class Progress:
     """What is done of a list of experiments, and how long the rest may take."""
@@ -106,6 +109,9 @@ def reproduce(
     outcomes: set[str] = set()
     for profile, experiments in plans:
         outcomes |= _run(profile, experiments, results, data_root, jobs)
+    for profile, experiments in plans:  # when nothing else runs
+        if not profile.smoke:
+            _time(profile, experiments, results, data_root)
     shipped = published().parent / "measured"
     for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
         print(path)
@@ -136,6 +142,36 @@ def _run(
                 process.terminate()
             raise
     return set(progress.finished.values())
+
+
+def _time(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
+    """Times every trained method on a network against that network, one after the other in a process of its own."""
+    dynamic = [experiment for experiment in experiments if "/" in experiment.method]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+        for number, experiment in enumerate(dynamic, 1):
+            try:
+                found = pool.submit(_clock, experiment, profile, results, data_root).result()
+            except (BrokenProcessPool, OSError, KeyboardInterrupt):
+                raise
+            except Exception as error:  # a row that cannot be timed keeps its other figures
+                found = f"not timed: {' '.join(str(error).split())[:300]}"
+            print(f"[{number}/{len(dynamic)} timed] {experiment.label}: {found}", file=sys.stderr, flush=True)
+
+
+def _clock(experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> str:
+    """Times one experiment in batches of each size; gives the outcome in one line."""
+    from bench.speed.measure import measure
+    from bench.speed.pair import Setting, job
+
+    warnings.filterwarnings("ignore", category=UserWarning)
+    setting = Setting(profile=profile, frames=experiment.frames, seed=experiment.seed)
+    asked = job(experiment.method, None, dict(experiment.options), setting)
+    told = []
+    for batch in TIMED_BATCHES:
+        record = measure(asked.at(batch), results=results, data_root=data_root)
+        told.append(f"{record.ratio.median:.2f} times as fast in batches of {batch}" if record.ratio else record.reason)
+    return "; ".join(told)
 
 
 def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:
