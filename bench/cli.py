@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bench.cost import Count
     from bench.records import Record
+    from bench.speed.record import Span, SpeedRecord
     from bench.tables.static_costs import CostLine
 
 OURS = ("bench", "baselines", "vared")
@@ -177,6 +178,69 @@ def evaluate(
         _stop(f"{name}: {record.reason}", 1)
 
 
+@app.command(epilog="Example: vared-bench speed vared/r2plus1d_18 --policy all --profile quick --frames 8 --batch 8")
+def speed(
+    a: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
+    b: Annotated[str | None, typer.Argument(help="What it is timed against; by default the network under it.")] = None,
+    policy: Annotated[
+        str, typer.Option(help="learned, all, random:GFLOPS or matched:GFLOPS[:MIN:MAX], of 1e9 multiply-adds.")
+    ] = "learned",
+    profile: ProfileName = "quick",
+    frames: Frames = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels each way; by default the profile's.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Classes of the head; by default the dataset's.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Clips a batch (1); may be repeated.")] = None,
+    precision: Annotated[Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="On a CPU fp32 or bf16.")] = "fp32",
+    rounds: Annotated[int, typer.Option(min=6, help="Rounds timed, at least.")] = 32,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; by default its own choice.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Time the eager and compiled forms of B as well.")] = False,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Weights as drawn, also to decide by.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Reading a batch from its videos is timed as well.")] = False,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Instead: the rows of a published table that print a speed, at their cost and size."),
+    ] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
+    option: Options = None,
+    data_option: DataOptions = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, draws and order.")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Time once more what is recorded.")] = False,
+    results: Results = Path("runs"),
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Times a method against its static twin on real clips, in turns: how much of the saving the clock sees."""
+    from bench import profiles
+    from bench.speed import measure as timing
+    from bench.speed import pair
+
+    if (a is None) == (table is None) or (row and table is None):
+        raise typer.BadParameter("give either A or --table; --row goes with --table")
+    if table and (b or option or policy != "learned" or frames or size or classes or decode):
+        raise typer.BadParameter("a published row has its own methods, options, policy and input, without decoding")
+    data = profiles.load(profile)
+    data = data.model_copy(update={"dataset_options": data.dataset_options | _pairs(data_option)})
+    data = data.model_copy(update={"size": size or data.size})
+    setting = pair.Setting(
+        data, frames or data.frames[0], classes=classes, policy=policy, precision=precision, rounds=rounds,
+        threads=threads, seed=seed, plain=plain, untrained=untrained, decode=decode,
+    )  # fmt: skip
+    jobs = [pair.job(a, b, _options(option), setting)] if a else pair.published_jobs(str(table), row, setting)
+    records = [
+        timing.measure(job.at(clips), results=results, data_root=data_root, again=again, announce=_tell)
+        for job in jobs
+        for clips in batch or [1]
+    ]
+    if as_json:
+        answers = [_speed_answer(record) for record in records]
+        print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=1))
+    else:
+        _print_speeds(records)
+    for record in records:
+        if record.status == "failed":
+            _stop(f"{record.identity.a}, batch {record.identity.batch}: {record.reason}", 1)
+
+
 @app.command(epilog="Example: vared-bench reproduce --profile quick --table table1")
 def reproduce(
     profile: ProfileName = "quick",
@@ -209,6 +273,25 @@ def report(
     stores = [("shipped", published().parent / "measured"), ("yours", results / "records")]
     for page in render(published(), stores, out or results / "report", only):
         print(page)
+
+
+@app.command(epilog="Example: vared-bench regress --base main --json")
+def regress(
+    base: Annotated[str, typer.Option(metavar="REV", help="The commit whose speed is the measure.")] = "HEAD~1",
+    costs_only: Annotated[bool, typer.Option("--costs-only", help="Leave speeds out.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Rewrite the locks and say what changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Holds every cost against its lock and speeds against a commit: exit 0 fine, 1 regressed, 2 could not measure."""
+    from bench.regression import check
+
+    if update:
+        changes = check.update(costs_only, tell=_tell)
+        print(json.dumps({"changed": changes}, indent=1) if as_json else "\n".join(changes or ["nothing changed"]))
+        return
+    answer = check.check(base, costs_only, tell=_tell)
+    print(json.dumps(answer.as_json(), indent=1) if as_json else "\n".join(answer.lines()))
+    raise typer.Exit(answer.code)
 
 
 @weights.command("import", epilog="Example: vared-bench weights import x3d_m.pth x3d_m --out x3d_m.safetensors")
@@ -382,6 +465,51 @@ def _print_record(record: Record) -> None:
     _print_table("", ["figure", "value", "95 % interval, range, or why not measured"], rows)
 
 
+def _speed_answer(record: SpeedRecord) -> dict[str, Any]:
+    """A record, with what an answer about speed cannot do without at its top."""
+    return {"device": record.identity.device, "policy": record.identity.policy, **record.model_dump(mode="json")}
+
+
+def _print_speeds(records: list[SpeedRecord]) -> None:
+    """One line a record, and one for each plain form of the twin."""
+    names = ["method", "batch", "clips/s", "twin's", "ratio", "noise", "cost ratio", "eta", "eta max", "bound"]
+    rows = []
+    for record in records:
+        who, bound = record.identity, record.bound or {}
+        speeds = [_short(arm.clips_per_second.median if arm else None) for arm in (record.a, record.b)]
+        rows.append([
+            who.a, str(who.batch), *speeds, _span(record.ratio), _span(record.noise), _short(record.cost_ratio),
+            _span(record.eta), _short(record.eta_max), _short(bound.get("a")), _speed_verdict(record),
+        ])  # fmt: skip
+        for arm in record.plain:
+            rows.append(
+                [f"{arm.method} ({arm.form})", str(who.batch), "", _short(arm.clips_per_second.median), *[""] * 7]
+            )
+    first = records[0].identity
+    title = f"{first.device}, {first.precision}, {first.threads} threads, policy {first.policy}"
+    _print_table(title, [*names, "verdict"], rows)
+    for record in records:
+        for what, why in record.protocol.get("missing", {}).items():
+            print(f"{record.identity.a}, batch {record.identity.batch}: without {what}: {why}")
+
+
+def _speed_verdict(record: SpeedRecord) -> str:
+    """Whether there is a difference at all, before by how much."""
+    if record.ratio is None:
+        return record.reason
+    faster = "faster" if record.ratio.median > 1 else "slower"
+    throttled = ", while throttled" if record.telemetry.get("throttled") else ""
+    return (faster if record.different else "no difference beyond the noise") + throttled
+
+
+def _span(span: Span | None) -> str:
+    return f"{span.median:.4g} ({span.low:.4g} to {span.high:.4g})" if span else "-"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
 def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f} %"
 
@@ -397,6 +525,11 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a file or a pipe has room
     console.print(table)
+
+
+def _tell(line: str) -> None:
+    """How far things are, on standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -28,7 +28,7 @@ from bench.records import Figure, Identity, Record, RecordError
 from bench.registry import RegistryError
 from bench.tables.schema import TableError
 
-COMMANDS = ["list", "cost", "train", "evaluate", "reproduce", "report", "weights"]
+COMMANDS = ["list", "cost", "train", "evaluate", "speed", "reproduce", "report", "regress", "weights"]
 PROFILE = """
 name = "tiny"
 description = "for tests"

@@ -1,0 +1,113 @@
+"""The speed gate: every gated method in the base's tree and in the change's, in turns, until the answer is clear."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from bench.regression.judgement import Judgement, Pair, judge
+from bench.regression.speed_lock import SpeedLock
+from bench.regression.timing import GateError, Setting, Time
+
+ROUNDS = 2, 6
+"""At least, and at most where the noise asks for more. In each, both trees are measured twice."""
+Tree = Literal["base", "change"]
+Tell = Callable[[str], None]
+"""Takes a line on how far things are."""
+
+
+@dataclass
+class Result:
+    """One method. base, change: every pair measured; reason: why there is no judgement."""
+
+    method: str
+    base: list[Pair] = field(default_factory=list)
+    change: list[Pair] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """What follows from the pairs."""
+        return judge(self.base, self.change) if self.base and self.change and not self.reason else None
+
+    @property
+    def status(self) -> Literal["fine", "regressed", "unclear"]:
+        """As of the judgement; unclear without one."""
+        return self.judgement.status if self.judgement else "unclear"
+
+
+def alternate(method: str, timed: Callable[[Tree], float], locked: Sequence[Pair] = ()) -> Result:
+    """Rounds of base, change, change, base and the reverse, until settled; with `locked`, of the change alone."""
+    result = Result(method, list(locked))
+    least, most = ROUNDS
+    for number in range(most):
+        order: tuple[Tree, ...] = ("base", "change", "change", "base")
+        if number % 2:
+            order = ("change", "base", "base", "change")
+        times: dict[Tree, list[float]] = {"base": [], "change": []}
+        try:
+            for tree in order:
+                if tree == "change" or not locked:
+                    times[tree].append(timed(tree))
+        except GateError as error:
+            result.reason = str(error)
+            return result
+        result.change.append((times["change"][0], times["change"][1]))
+        if not locked:
+            result.base.append((times["base"][0], times["base"][1]))
+        if number + 1 >= least and result.judgement and result.judgement.settled:
+            break
+    return result
+
+
+def against_commit(timed: Time, methods: Sequence[str], root: Path, base: Path, tell: Tell) -> list[Result]:
+    """Every method, the tree `base` against `root`."""
+    trees: dict[Tree, Path] = {"base": base, "change": root}
+
+    def one(method: str) -> Result:
+        return alternate(method, lambda tree: timed(trees[tree], method).log_ratio)
+
+    return _each(methods, one, tell)
+
+
+def against_lock(timed: Time, methods: Sequence[str], root: Path, lock: SpeedLock | None, tell: Tell) -> list[Result]:
+    """Every method against what is locked of it.
+
+    Raises:
+        GateError: there is no lock, or it was measured under another setting or on another kind of device.
+    """
+    if lock is None:
+        raise GateError("there is no speed lock")
+    if lock.setting != asdict(Setting()):
+        raise GateError(f"the speed lock was measured with {lock.setting}")
+    device = timed(root, methods[0]).device
+    if device != lock.device:
+        raise GateError(f"the speed lock was measured on {lock.device}, and this is {device}")
+
+    def one(method: str) -> Result:
+        if not lock.methods.get(method):
+            return Result(method, reason=f"{method}: not in the speed lock")
+        return alternate(method, lambda tree: timed(root, method).log_ratio, lock.methods[method])
+
+    return _each(methods, one, tell)
+
+
+def _each(methods: Sequence[str], one: Callable[[str], Result], tell: Tell) -> list[Result]:
+    """One method after the other, a line each."""
+    results, started = list[Result](), time.monotonic()
+    for number, method in enumerate(methods, 1):
+        results.append(one(method))
+        left = (time.monotonic() - started) / number * (len(methods) - number) / 60
+        tell(f"[{number}/{len(methods)}] {described(results[-1])}" + (f", about {left:.0f} min left" if left else ""))
+    return results
+
+
+def described(result: Result) -> str:
+    """One line for people."""
+    if result.judgement is None:
+        return f"could not measure {result.reason}"
+    ratio, low, high = result.judgement.ratio
+    return f"{result.method}: {result.status}, {ratio:.3f} of the base's speed ({low:.3f} to {high:.3f})"
