@@ -25,7 +25,6 @@ from bench.records import Record
 from bench.report import render
 from bench.tables.paths import published
 
-
 TIMED_BATCHES = (1, 8)
 
 

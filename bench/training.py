@@ -28,6 +28,11 @@ class CheckpointError(Exception):
     """A checkpoint cannot be used; the message names the file."""
 
 
+def bf16_on_cpu() -> bool:
+    """Whether the processor itself computes in bf16; where it does not, oneDNN's weight gradients come out wrong."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
+
+
 class GradientStage(Stage):
     """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and a cosine to zero.
 
@@ -52,6 +57,8 @@ class GradientStage(Stage):
     def begin(self, steps: int) -> None:
         """Makes the optimiser."""
         self.steps, self.done = steps, 0
+        if self.recipe.precision == "bf16" and self.method.device.type == "cpu" and not bf16_on_cpu():
+            raise TrainingError("precision bf16: this processor has none, and its gradients would be garbage; use fp32")
         self.optimiser = torch.optim.SGD(
             [{"params": group["params"], "scale": group.get("scale", 1.0)} for group in self.groups],
             lr=self.recipe.lr,

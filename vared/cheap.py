@@ -80,8 +80,12 @@ class Cheap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, maps, ...) to the same shape."""
-        weight = self.weight.exp() if self.form == "scale" else self.weight
-        return cheap(x, weight, self.shift, self.form)
+        return cheap(x, self.scale, self.shift, self.form)
+
+    @property
+    def scale(self) -> Tensor:
+        """What each map is multiplied by, or its filter."""
+        return self.weight.exp() if self.form == "scale" else self.weight
 
 
 def _parameter(value: Tensor, learned: bool) -> nn.Parameter:

@@ -2,8 +2,8 @@
 
 One set of weights serves every option: with r the first ⌈r·C⌉ filters run, with R every R-th frame, and what an option
 leaves out is made by its Φ. The output is the sum over options, weighted by the gate, channels first, then frames.
-`dense` computes everything and sums (training); `skip` runs, for each sample, only its active options (inference).
-Both give the same output to rounding.
+`dense` computes everything and sums (training; of the absorbable kind as one linear map, `vared.mixing`); `skip` runs,
+for each sample, only its active options (inference). Both give the same output to rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bench.cost import samples
 from bench.policy import Learned, Policy
 from vared.cheap import TAPS, Cheap, Kind, channel_form, frame_form
 from vared.gate import Gate
+from vared.mixing import AbsorbableMix
 
 
 @dataclass
@@ -48,8 +49,7 @@ class Session:
         if self.explore:
             weights = self._drawn(weights)
         closed = (weights <= 0).all(1)
-        cheapest = F.one_hot(torch.tensor(weights.shape[1] - 1, device=z.device), weights.shape[1])
-        weights = weights + closed.unsqueeze(1) * cheapest
+        weights = weights + F.pad(closed.to(weights).unsqueeze(1), (weights.shape[1] - 1, 0))
         self.trace[point], self.pre[point], self.standing_in[point] = weights, z, closed
 
     def _drawn(self, weights: Tensor) -> Tensor:
@@ -111,6 +111,7 @@ class DynamicUnit(nn.Module):
         self.frame_phi = nn.ModuleList(
             nn.ModuleList(Cheap(frame_form(kind), made) for _ in range(1, stride)) for stride in self.strides[1:]
         )
+        self.mix = AbsorbableMix(self.counts, self.strides) if kind == "absorbable" else None
 
     @property
     def points(self) -> dict[str, int]:
@@ -169,6 +170,9 @@ class DynamicUnit(nn.Module):
         y = self._convolve(x, count, stride)
         if self.kind == "absorbable":
             y = self.act(self._normalise(y))
+            if full and self.mix is not None:
+                mixed: Tensor = self.mix(y, channel, temporal, [phi.scale for phi in self.channel_phi])
+                return mixed
         if len(self.counts) > 1:
             y = self._mix_channels(y, channel, on_channel)
         if len(self.strides) > 1:
@@ -181,7 +185,9 @@ class DynamicUnit(nn.Module):
         """The first `count` filters at every `stride`-th output frame; depthwise, of the first `count` channels."""
         conv = self.conv
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        weight, bias, groups = conv.weight[:count], None if conv.bias is None else conv.bias[:count], conv.groups
+        weight, bias, groups = conv.weight, conv.bias, conv.groups
+        if count < self.counts[0]:
+            weight, bias = weight[:count], None if bias is None else bias[:count]
         if groups > 1 and count < self.counts[0]:
             x, groups = x[:, :count], count
         if isinstance(conv, nn.Conv2d):

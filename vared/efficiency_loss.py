@@ -18,14 +18,11 @@ class _StepShare(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
-        active = weights > 0
-        values = torch.where(active, shares, torch.zeros_like(shares))
-        values[:, -1] = torch.maximum(values[:, -1], shares[-1] * (~active.any(1)))
-        top = values.topk(min(2, values.shape[1]), 1)
-        largest, following = top.values[:, 0], top.values[:, -1].clamp(min=shares[-1])
-        slope = torch.zeros_like(values).scatter_(1, top.indices[:, :1], (largest - following).unsqueeze(1))
-        ctx.save_for_backward(slope.to(z.dtype))
-        return largest
+        values = shares * (weights > 0)
+        top = values.topk(2, 1).values.clamp(min=shares[-1])  # all closed: the cheapest stands in
+        largest, following = top[:, :1], top[:, 1:]
+        ctx.save_for_backward(((values == largest) * (largest - following)).to(z.dtype))
+        return largest[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

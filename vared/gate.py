@@ -26,6 +26,27 @@ class _LeakyFloor(torch.autograd.Function):
         return gradients[0] * torch.where(x > 0, 1.0, ctx.leak), None
 
 
+class _SpaceMean(torch.autograd.Function):
+    """The mean over the pixels of (B, C, ..., H, W); its gradient is one value a map, not written out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return x.movedim(1, -1).flatten(-3, -2).mean(-2).movedim(-1, 1)  # quick where channels lie last
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        each = gradients[0] / (ctx.shape[-2] * ctx.shape[-1])
+        out: Tensor = each[..., None, None].expand(ctx.shape)
+        return out
+
+
+def space_mean(x: Tensor) -> Tensor:
+    """(B, C, ..., H, W) to (B, C, ...)."""
+    mean: Tensor = _SpaceMean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
+
+
 class Gate(nn.Module):
     """V = max(tanh(FC₂(tanh(BN(FC₁(G(X))))) + β), 0) (VA-RED², soft modulation gate).
 
@@ -54,12 +75,12 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pre-activation z and openness V in [0, 1)."""
-        z = self.fc2(torch.tanh(self.norm(self.fc1(self._pooled(x)))))
+        z = self.fc2(torch.tanh(self.norm(self.fc1(self.pooled(space_mean(x))))))
         openness: Tensor = _LeakyFloor.apply(torch.tanh(z), self.leak)  # type: ignore[no-untyped-call]
         return z, openness
 
-    def _pooled(self, x: Tensor) -> Tensor:
-        space = x.mean((-2, -1))
+    def pooled(self, space: Tensor) -> Tensor:
+        """What the layers see (B, values) of means over space (B, C) or (B, C, T)."""
         if self.pool == "space" or space.dim() == 2 or space.shape[2] == 1:
             return space.flatten(1)
         change = (space[:, :, 1:] - space[:, :, :-1]).abs().mean(2)

@@ -11,7 +11,7 @@ from bench import registry
 from bench.method import Batch
 from bench.policy import Forced
 from vared.efficiency_loss import efficiency_loss, step_share
-from vared.gate import Gate
+from vared.gate import Gate, space_mean
 from vared.method import VaRed
 
 
@@ -28,7 +28,7 @@ def test_gate_starts_open(pool: str, shape: tuple[int, ...]) -> None:
 def test_motion_pool_of_a_still_clip_has_no_change() -> None:
     gate = Gate(2, 6, [1.0] * 3, hidden=4, pool="motion", leak=0.0)
     still = torch.randn(2, 2, 1, 4, 4).expand(2, 2, 6, 4, 4)
-    assert torch.equal(gate._pooled(still)[:, 2:], torch.zeros(2, 2))
+    assert torch.equal(gate.pooled(space_mean(still))[:, 2:], torch.zeros(2, 2))
 
 
 def test_leak_lets_a_closed_option_feel_the_loss() -> None:

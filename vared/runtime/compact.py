@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vared.gate import space_mean
+
 
 class Compact:
     """(B, C, T, H, W), or (B, C, H, W) of images, as its computed part.
@@ -104,12 +106,12 @@ class Compact:
         """As of the whole; over places from what was computed."""
         if dimensions != (-2, -1):
             return self.whole().mean(dimensions)
-        mean = _places_mean(self.computed)
+        mean = space_mean(self.computed)
         return Compact(mean[..., None, None], self.scale, self.frames, self.repeat).whole()[..., 0, 0]
 
     def clip_mean(self) -> Tensor:
         """Mean over frames and places, (B, C, 1, 1, 1); every computed frame must stand for as many."""
-        mean = _places_mean(self.computed).mean(2)
+        mean = space_mean(self.computed).mean(2)
         return Compact(mean[..., None, None, None], self.scale, 1, 1).whole()
 
     def __add__(self, other: Any) -> Any:
@@ -147,14 +149,6 @@ class Compact:
         if func in _ELEMENTWISE:
             return args[0].each(lambda y: func(y, *args[1:], **kwargs))
         return func(*_whole(args), **{key: _whole(value) for key, value in kwargs.items()})
-
-
-def _places_mean(y: Tensor) -> Tensor:
-    """Mean over H and W. With channels last, torch reduces rows of channels many times faster than places."""
-    last = torch.channels_last_3d if y.dim() == 5 else torch.channels_last
-    if not y.is_contiguous(memory_format=last):
-        return y.mean((-2, -1))
-    return y.movedim(1, -1).flatten(-3, -2).mean(-2).movedim(-1, 1)
 
 
 class Mixed:

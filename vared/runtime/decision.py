@@ -85,7 +85,7 @@ class FastGate(nn.Module):
 
     def __init__(self, gate: Gate, policy: str, decides: Mapping[str, int]) -> None:
         super().__init__()
-        self.decides, self.pooled = dict(decides), gate._pooled
+        self.decides, self.pooled = dict(decides), gate.pooled
         self.points = (f"{policy}.channel", f"{policy}.temporal")
         norm = gate.norm
         assert norm.running_mean is not None and norm.running_var is not None
@@ -102,7 +102,7 @@ class FastGate(nn.Module):
     def forward(self, x: Tensor | Compact, session: Session, dense: bool) -> list[Choice]:
         """Decides for every sample; if all options of a point are closed, the cheapest stands in."""
         known = Compact(x, None, x.shape[2] if x.dim() == 5 else 1, 1) if isinstance(x, Tensor) else x
-        hidden = torch.tanh(F.linear(self.pooled(known), self.weight1, self.bias1))  # type: ignore[arg-type]
+        hidden = torch.tanh(F.linear(self.pooled(known.mean((-2, -1))), self.weight1, self.bias1))
         openness = torch.tanh(F.linear(hidden, self.weight2, self.bias2)).clamp_(min=0)
         start, alone = 0, openness.new_ones(len(openness), 1)
         for point, size in self.decides.items():
