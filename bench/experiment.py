@@ -36,7 +36,7 @@ from bench.profiles import Chosen, Profile
 from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
 from bench.static import Static
 from bench.tables import schema
-from bench.training import TrainingError, train
+from bench.training import TrainingError, bf16_on_cpu, train
 
 
 class ExperimentError(Exception):
@@ -175,6 +175,10 @@ class Run:
         self.experiment, self.profile = experiment, profile
         self.dataset = dataset_of(profile, experiment.frames, data_root)
         self.method = build_method(experiment, profile, len(self.dataset.test.classes))
+        if profile.recipe.precision == "bf16" and self.method.device.type == "cpu" and not bf16_on_cpu():
+            raise ExperimentError(
+                f"profile {profile.name}: precision bf16: this processor has none, and would train on garbage"
+            )
         self.identity = identify(experiment, profile, self.dataset, self.method)
         self.store = Store(results / "records")
         self.folder = results / "runs" / self.identity.id

@@ -57,8 +57,6 @@ class GradientStage(Stage):
     def begin(self, steps: int) -> None:
         """Makes the optimiser."""
         self.steps, self.done = steps, 0
-        if self.recipe.precision == "bf16" and self.method.device.type == "cpu" and not bf16_on_cpu():
-            raise TrainingError("precision bf16: this processor has none, and its gradients would be garbage; use fp32")
         self.optimiser = torch.optim.SGD(
             [{"params": group["params"], "scale": group.get("scale", 1.0)} for group in self.groups],
             lr=self.recipe.lr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,12 @@ def test_an_error_of_one_experiment_does_not_stop_the_others(
     assert reproduce.reproduce([profile], tmp_path, None, None, ["r2plus1d_18", "vared/r2plus1d_18"], 1) == 1
     said = capsys.readouterr().err
     assert ("[4/4]" in said and "RegistryError" in said) or "RuntimeError" in said
+
+
+def test_bf16_is_refused_where_the_processor_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    quick = profiles.load("quick")
+    half = quick.model_copy(update={"recipe": dataclasses.replace(quick.recipe, precision="bf16")})
+    with pytest.raises(ExperimentError, match="precision bf16"):
+        Run(Experiment("r2plus1d_18", (), 8, 0), half, tmp_path, None)
