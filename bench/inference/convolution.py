@@ -21,7 +21,7 @@ HAS_ONEDNN = torch._C._has_mkldnn and platform.machine() in ("x86_64", "AMD64")
 
 
 class Fastest:
-    """Forms of one computation; for each shape of input the one that was the fastest when that shape came first."""
+    """Forms of one computation; for each shape of sample the one that was the fastest when that shape came first."""
 
     def __init__(self, forms: Sequence[Form]) -> None:
         self.forms = forms
@@ -31,9 +31,9 @@ class Fastest:
         """The answer of the chosen form."""
         if len(self.forms) == 1:
             return self.forms[0](x)
-        form = self.chosen.get(x.shape)
+        form = self.chosen.get(x.shape[1:])
         if form is None:
-            form = self.chosen[x.shape] = min(self.forms, key=lambda form: seconds(form, x))
+            form = self.chosen[x.shape[1:]] = min(self.forms, key=lambda form: seconds(form, x))
         return form(x)
 
 
@@ -108,9 +108,9 @@ class Convolution(nn.Module):
     def _library(self, x: Tensor) -> Tensor:
         """oneDNN with prepacked weights and ReLU in its epilogue."""
         x = x.contiguous(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
-        call = self._packed.get(x.shape)
+        call = self._packed.get(x.shape[1:])
         if call is None:
-            call = self._packed[x.shape] = self._prepared(x.shape)
+            call = self._packed[x.shape[1:]] = self._prepared(x.shape)
         weight, arguments = call
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, *arguments)
         return out

@@ -45,12 +45,14 @@ class Batched(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self._fastest = Fastest([self.network, self._in_turn])
+        self._fastest: dict[int, Fastest] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's answer."""
-        answer: Tensor = self.network(x) if len(x) == 1 or x.device.type != "cpu" else self._fastest(x)
-        return answer
+        if len(x) == 1 or x.device.type != "cpu":
+            answer: Tensor = self.network(x)
+            return answer
+        return self._fastest.setdefault(len(x), Fastest([self.network, self._in_turn]))(x)
 
     def _in_turn(self, x: Tensor) -> Tensor:
         found = []

@@ -150,13 +150,13 @@ def test_the_fastest_form_is_tried_once_a_shape() -> None:
         return call
 
     chosen = Fastest([form("one"), form("other")])  # type: ignore[list-item]
-    chosen(torch.zeros(1))
+    chosen(torch.zeros(1, 1))
     assert {"one", "other"} <= set(calls)
     calls.clear()
-    chosen(torch.ones(1))
-    chosen(torch.ones(1))
+    chosen(torch.ones(1, 1))
+    chosen(torch.ones(5, 1))
     assert len(calls) == 2 and len(set(calls)) == 1
-    chosen(torch.ones(2))
+    chosen(torch.ones(1, 2))
     assert len(calls) > 3
 
 

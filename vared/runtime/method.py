@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.cost import samples
-from bench.inference.convolution import seconds
+from bench.inference.convolution import has_library, seconds
 from bench.inference.optimise import optimised, replace
 from bench.method import Method, Prediction, Recipe, Stage, Trace
-from bench.policy import Learned, Policy
+from bench.policy import Forced, Learned, Policy
 from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
 from vared.runtime.decision import Followed
@@ -52,11 +53,30 @@ class FastVaRed(Method):
         """Class logits, by the way of execution that was the fastest when a batch of this shape first came."""
         policy = policy or Learned()
         if sample.shape not in self._ways:
+            if has_library(sample):
+                self._lay_out(sample[:1])
             took = {way: seconds(lambda x, way=way: self._found(way, x, policy), sample) for way in WAYS}  # type: ignore[misc]
             self._ways[sample.shape] = min(WAYS, key=lambda way: took[way])
         found = self._found(self._ways[sample.shape], sample, policy)
         trace = {point: torch.cat([trace[point] for _, trace in found]) for point in found[0][1]}
         return Prediction(self.account(trace), trace, logits=torch.cat([logits for logits, _ in found]))
+
+    def _lay_out(self, one: Tensor) -> None:
+        """Runs each policy's every choice after every choice of the policy before, so that what is laid out and tried
+        when it first comes is so before it counts.
+        """
+        options = self.decisions()
+        names = dict.fromkeys(point.rpartition(".")[0] for point in options)
+        choices = [
+            [dict(zip(points, chosen, strict=True)) for chosen in itertools.product(*(options[p] for p in points))]
+            for points in ([point for point in options if point.rpartition(".")[0] == name] for name in names)
+        ]
+        most = max(map(len, choices))
+        for first, step in itertools.product(range(most), repeat=2):
+            trace: dict[str, Tensor] = {}
+            for number, own in enumerate(choices):
+                trace |= {point: row[None] for point, row in own[(first + step * number) % len(own)].items()}
+            self._found("in turn", one, Forced(trace))
 
     def _found(self, way: Way, sample: Tensor, policy: Policy) -> list[tuple[Tensor, Trace]]:
         """Logits and decisions, in parts."""
