@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench import registry
-from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Prediction
 from bench.policy import Policy
 from bench.static import Static
@@ -24,10 +22,10 @@ class Subsampled(Static):
         super().__init__(network, spec)
         self.rows = [(2 * part + 1) * spec.frames // (2 * keep) for part in range(keep)]
 
-    @functools.cached_property
-    def macs(self) -> int:
-        """Multiply-adds of one sample."""
-        return count_meta(self.network, replace(self.spec, frames=len(self.rows)).shape(1)).macs
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape of one sample as the network gets it."""
+        return replace(self.spec, frames=len(self.rows)).shape(1)
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         """Class logits, at the same cost for every sample."""

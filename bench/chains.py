@@ -51,37 +51,43 @@ class _Call:
     uses_before: int
 
 
-def _calls(network: nn.Module, shape: Sequence[int]) -> tuple[list[_Call], dict[int, int]]:
-    """Calls of convolutions, norms and activations in a pass over meta tensors, and how often each tensor was used."""
+def _calls(network: nn.Module, shape: Sequence[int]) -> tuple[list[_Call], dict[int, int], Tensor]:
+    """Calls of convolutions, norms and activations in a pass over meta tensors, how often each tensor was used, and the
+    input. Modules that have several names are left out: in the place of which of them should something else stand?
+    """
     meta, calls, uses = copy.deepcopy(network).to("meta").eval(), [], _Uses()
     before: dict[str, int] = {}
 
     def enter(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
-            before[name] = uses.counts.get(id(args[0]), 0)
+            before[name] = uses.counts.get(id(args[0]), 0) if args else 0
 
         return hook
 
     def leave(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, result: Any) -> None:
+            if not args:  # given by name
+                return
             uses.kept.extend((args[0], result))
             calls.append(_Call(name, module, args[0], result, before[name]))
 
         return hook
 
-    for name, module in meta.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, _BatchNorm, *ACTIVATIONS)):
+    everything = list(meta.named_modules(remove_duplicate=False))
+    for name, module in everything:
+        named = sum(module is other for _, other in everything)
+        if named == 1 and isinstance(module, (nn.Conv2d, nn.Conv3d, _BatchNorm, *ACTIVATIONS)):
             module.register_forward_pre_hook(enter(name))
             module.register_forward_hook(leave(name))
     dtype = next(meta.parameters()).dtype
     with torch.no_grad(), uses:
-        meta(torch.empty(tuple(shape), device="meta", dtype=dtype))
-    return calls, uses.counts
+        meta(sample := torch.empty(tuple(shape), device="meta", dtype=dtype))
+    return calls, uses.counts, sample
 
 
 def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
     """Every convolution called once, with the norm and activation that follow it and nothing else in between."""
-    calls, uses = _calls(network, shape)
+    calls, uses, _ = _calls(network, shape)
     names = [call.name for call in calls]
     consumers = {id(call.source): call for call in reversed(calls) if call.uses_before == 0}
 
@@ -104,8 +110,13 @@ def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
 
 
 def sole_activations(network: nn.Module, shape: Sequence[int]) -> list[str]:
-    """Activations called once on what nothing else uses, so that they may overwrite it."""
-    calls, uses = _calls(network, shape)
+    """Activations called once on what nothing else uses or owns, so that they may overwrite it."""
+    calls, uses, sample = _calls(network, shape)
     names = [call.name for call in calls]
     found = [call for call in calls if isinstance(call.module, ACTIVATIONS) and names.count(call.name) == 1]
-    return [call.name for call in found if call.result is call.source or uses.get(id(call.source)) == 1]
+    return [
+        call.name
+        for call in found
+        if not (call.source is sample or isinstance(call.source, nn.Parameter) or call.source._is_view())
+        and (call.result is call.source or uses.get(id(call.source)) == 1)
+    ]

@@ -151,10 +151,13 @@ def _time(profile: Profile, experiments: Sequence[Experiment], results: Path, da
         for number, experiment in enumerate(dynamic, 1):
             try:
                 found = pool.submit(_clock, experiment, profile, results, data_root).result()
-            except (BrokenProcessPool, OSError, KeyboardInterrupt):
-                raise
             except Exception as error:  # a row that cannot be timed keeps its other figures
-                found = f"not timed: {' '.join(str(error).split())[:300]}"
+                found = f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
             print(f"[{number}/{len(dynamic)} timed] {experiment.label}: {found}", file=sys.stderr, flush=True)
 
 

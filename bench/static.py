@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,12 @@ class Static(Method):
     @functools.cached_property
     def macs(self) -> int:
         """Multiply-adds of one sample."""
-        return count_meta(self.network, self.spec.shape(1)).macs
+        return count_meta(self.network, self.seen).macs
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape of one sample as the network gets it."""
+        return self.spec.shape(1)
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         """Class logits, at the same cost for every sample."""
@@ -42,7 +48,8 @@ class Static(Method):
 
     def optimised(self) -> Static:
         """With folded normalisation, fused ReLU and weights laid out for the device."""
-        fast = Static(Batched(optimised(self.network, self.spec.shape(1))), self.spec)
+        fast = copy.deepcopy(self)
+        fast.network = Batched(optimised(self.network, self.seen))
         fast.macs = self.macs  # by the convention: products may leave out taps that see only padding
         return fast.eval()
 

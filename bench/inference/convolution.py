@@ -81,6 +81,9 @@ class Convolution(nn.Module):
         self._packed: dict[torch.Size, tuple[Tensor, tuple[Any, ...]]] = {}
         self._fastest: Fastest | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": {}, "_fastest": None}  # a copy makes its own
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packed, self._fastest = {}, None  # another device or precision needs another layout
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,8 @@ def optimised(
         )
         relu = type(act) is nn.ReLU
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        plain = type(conv).forward in (nn.Conv2d.forward, nn.Conv3d.forward)  # others do something else with weights
+        if not plain or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
         replace(network, chain.conv, wrap(fuse(conv, norm, relu)))
         for taken in (chain.norm, chain.act if relu else None):
@@ -46,6 +48,9 @@ class Batched(nn.Module):
         super().__init__()
         self.network = network
         self._fastest: dict[int, Fastest] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fastest": {}}  # a copy makes its own
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's answer."""

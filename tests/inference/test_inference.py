@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,6 +91,48 @@ def test_an_activation_overwrites_only_what_nothing_else_reads() -> None:
     assert torch.equal(x, kept)
 
 
+class Weighted(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.weight / self.weight.norm(), self.bias)
+
+
+class Careful(nn.Module):
+    """Activations of what others own or see, a norm of two names, and a convolution of a kind of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv, self.norm = nn.SiLU(), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.tail = nn.Sequential(self.norm, nn.SiLU())
+        self.weighted, self.part, self.bias = Weighted(4, 4, 1), nn.SiLU(), nn.Parameter(torch.randn(4, 1, 1))
+        self.of_bias = nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.weighted(self.tail(self.conv(self.first(x))))
+        return torch.cat([self.part(y[:, :2]), y[:, 2:]], 1) + y + self.of_bias(self.bias)
+
+
+@torch.no_grad()
+def test_what_cannot_be_replaced_is_left_alone() -> None:
+    module, x = moved(Careful()), torch.randn(2, 3, 4, 4)
+    fast, kept = optimised(module, (1, 3, 4, 4)), x.clone()
+    for _ in range(2):
+        assert torch.allclose(fast(x), module(x), atol=1e-5)
+        assert torch.equal(x, kept)
+
+
+@torch.no_grad()
+def test_fewer_frames_stay_fewer_and_copies_of_fast_forms_are_fast_forms() -> None:
+    method = registry.build(
+        "subsampled/r2plus1d_18", frames=4, size=32, classes=5, network_options=SMALL["r2plus1d_18"], share=0.5
+    ).eval()
+    sample = torch.randn(method.spec.shape(2))
+    fast = method.optimised()
+    for form in (fast, copy.deepcopy(fast)):
+        found, expected = form(sample), method(sample)
+        assert found.logits is not None and expected.logits is not None
+        assert torch.allclose(found.logits, expected.logits, atol=1e-4) and torch.equal(found.cost, expected.cost)
+
+
 def test_circular_padding_is_left_alone() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.ReLU())
     assert isinstance(optimised(module, (1, 3, 8, 8))[0], nn.Conv2d)
@@ -115,11 +159,14 @@ def test_frame_products_are_the_convolution(frames: int, taps: int, stride: int,
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize(("groups", "kernel"), [(1, 3), (2, 3), (8, 3), (1, (3, 1, 1))])
 @torch.no_grad()
-def test_every_form_of_a_convolution_agrees_within_what_the_precision_allows(dtype: torch.dtype, groups: int) -> None:
+def test_every_form_of_a_convolution_agrees_within_what_the_precision_allows(
+    dtype: torch.dtype, groups: int, kernel: int | tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
-    conv, norm = nn.Conv3d(8, 8, 3, (2, 1, 1), 1, groups=groups), nn.BatchNorm3d(8)
+    padding = 1 if isinstance(kernel, int) else (1, 0, 0)
+    conv, norm = nn.Conv3d(8, 8, kernel, (2, 1, 1), padding, groups=groups), nn.BatchNorm3d(8)
     moved(nn.Sequential(conv, norm))
     x = torch.randn(2, 8, 5, 6, 6)
     exact = norm.double()(conv.double()(x.double())).relu()

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from bench import registry
 from bench.cost import Counter
 from bench.inference.convolution import Convolution
+from bench.inference.products import frame_products
 from bench.policy import Forced, fixed
 from vared.method import VaRed
-from vared.runtime.absorbing import Absorbing
+from vared.runtime.absorbing import Absorbing, _taps
 from vared.runtime.compact import Compact, Mixed
 from vared.runtime.method import WAYS
 from vared.runtime.mixing import mix_channels, mix_frames
@@ -29,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "corrnet": {"width": 8, "blocks": (1, 1, 1, 1)},
     "slowonly_r50": {"width": 8, "blocks": (1, 1, 1, 1)},
     "resnet50": {"width": 8, "blocks": (1, 1, 1, 1)},
+    "tsm_resnet18": {"width": 8, "blocks": (1, 1)},
 }
 
 
@@ -54,7 +56,7 @@ def built(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> VaRe
 
 
 def drawn(method: VaRed, rows: int, dtype: torch.dtype) -> Forced:
-    """At every point and sample any non-empty set of options, with any weights."""
+    """At every point and sample any set of options, with any weights."""
     generator = torch.Generator().manual_seed(1)
     trace = {}
     for point, options in method.decisions().items():
@@ -222,22 +224,33 @@ def test_maxima_of_compact(frames: int, repeat: int, count: int, made: int, time
     stride=st.sampled_from([1, 2]),
     step=st.sampled_from([1, 2, 4]),
     filters=st.integers(1, 4),
+    padded=st.booleans(),
 )
 @settings(max_examples=120, deadline=None)
 def test_absorbing_is_the_convolution_of_the_whole(
-    frames: int, repeat: int, count: int, made: int, kernel: tuple[int, ...], stride: int, step: int, filters: int
+    frames: int,
+    repeat: int,
+    count: int,
+    made: int,
+    kernel: tuple[int, ...],
+    stride: int,
+    step: int,
+    filters: int,
+    padded: bool,
 ) -> None:
     part, tensor = compact(frames, repeat, count, made)
     channels = count + made
     weight, bias = torch.randn(4, channels, *kernel, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
-    padding = [size // 2 for size in kernel]
+    padding = [kernel[0] // 2 * padded, kernel[1] // 2, kernel[2] // 2]
+    if frames + 2 * padding[0] < kernel[0]:
+        return
     full = F.conv3d(tensor, weight, bias, (stride, 1, 1), padding).relu()
     module = Absorbing(Convolution(weight, bias, (stride, 1, 1), padding, (1, 1, 1), 1, True))
     for given_form in (part, tensor):
         found = module.part(given_form, filters, step)
         kept = full[:, :filters, ::step]
         assert torch.allclose(found.whole()[:, :, ::step], kept)
-        assert found.frames == full.shape[2] and found.repeat % step == 0
+        assert found.frames == full.shape[2] and found.copies % step == 0
 
 
 @given(frames=st.integers(1, 6), repeat=st.sampled_from([1, 2]), own=st.integers(1, 4), computed=st.integers(1, 4))
@@ -248,6 +261,34 @@ def test_absorbing_depthwise_takes_the_channels_it_gives(frames: int, repeat: in
     full = F.conv3d(tensor, weight, bias, 1, 1, groups=4)
     module = Absorbing(Convolution(weight, bias, (1, 1, 1), (1, 1, 1), (1, 1, 1), 4, False))
     assert torch.allclose(module.part(part, own, 1).whole(), full[:, :own])
+
+
+@given(frames=st.integers(1, 4), repeat=st.sampled_from([1, 2, 4]), taps=st.integers(1, 5), stride=st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_products_over_copied_frames_are_the_convolution_of_the_whole(
+    frames: int, repeat: int, taps: int, stride: int
+) -> None:
+    part, tensor = compact(frames * repeat, repeat, 3, 0)
+    weight, bias, padding = torch.randn(4, 3, taps, 1, 1, dtype=torch.float64), torch.zeros(4).double(), taps // 2
+    expected = F.conv3d(tensor, weight, bias, (stride, 1, 1), (padding, 0, 0))
+    found = frame_products(part.computed, _taps(weight, frames, stride, padding, repeat), bias, relu=False)
+    assert torch.allclose(found, expected)
+
+
+def test_operators_of_compact_are_those_of_the_whole() -> None:
+    def part() -> Compact:
+        return compact(4, 2, 2, 1)[0]
+
+    tensor = compact(4, 2, 2, 1)[1]
+    assert torch.equal(part()[:, 1:], tensor[:, 1:]) and len(part()) == 2 and torch.equal(-part(), -tensor)
+    assert torch.allclose(part() / 2 - 1, tensor / 2 - 1) and torch.equal(part() > 0, tensor > 0)
+    assert torch.allclose(part().mean(), tensor.mean()) and torch.equal(
+        part().repeat(2, 1, 1, 1, 1), tensor.repeat(2, 1, 1, 1, 1)
+    )
+    small = torch.randn(1, 3, 1, 1, 1, dtype=torch.float64)
+    assert torch.allclose(part().add(small), tensor + small) and torch.allclose(part() + small, tensor + small)
+    assert torch.allclose(F.max_pool3d(part(), 2), F.max_pool3d(tensor, 2))
+    assert torch.equal(torch.cat(tensors=[part(), tensor], dim=1), torch.cat([tensor, tensor], 1))
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ class _Plan:
     read: Callable[[Any], Tensor]
     run: Form
     frames: int
-    repeat: int
+    copies: int
 
 
 class Absorbing(nn.Module):
@@ -38,6 +38,9 @@ class Absorbing(nn.Module):
         super().__init__()
         self.convolution = convolution
         self._plans: dict[tuple[int, ...], _Plan] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}  # a copy makes its own
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._plans = {}
@@ -51,14 +54,14 @@ class Absorbing(nn.Module):
             out: Tensor = self.convolution(x)
             return out
         found = self.part(x, len(self.convolution.weight), 1)
-        return found.computed if found.repeat == 1 else found
+        return found.computed if found.copies == 1 else found
 
     def _mixed(self, x: Mixed) -> Tensor | Mixed:
         parts = []
         for rows, part in x.parts:
             with samples(rows):
                 parts.append((rows, self.part(part, len(self.convolution.weight), 1)))
-        if all(part.repeat == 1 for _, part in parts):
+        if all(part.copies == 1 for _, part in parts):
             return gathered([(rows, part.computed) for rows, part in parts])
         return Mixed(parts)
 
@@ -66,13 +69,13 @@ class Absorbing(nn.Module):
         """The first `count` filters at every `step`-th output frame; images have one frame."""
         key: tuple[int, ...]
         if isinstance(x, Compact):  # scales live as long as the network, and so do their ids
-            key = (count, step, x.frames, x.repeat, x.computed.shape[1], 0 if x.scale is None else id(x.scale))
+            key = (count, step, x.frames, x.copies, x.computed.shape[1], 0 if x.scale is None else id(x.scale))
         else:
             key = (count, step, x.shape[2])
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(x, count, step)
-        return Compact(plan.run(plan.read(x)), None, plan.frames, plan.repeat)
+        return Compact(plan.run(plan.read(x)), None, plan.frames, plan.copies)
 
     def _plan(self, x: Tensor | Compact, count: int, step: int) -> _Plan:
         conv = self.convolution
@@ -99,11 +102,11 @@ class Absorbing(nn.Module):
         kept = count if self._depthwise else None  # as many channels go in as come out
         if isinstance(x, Tensor):
             return lambda x: x[:, :kept], 1
-        if x.frames % x.repeat or (x.repeat > 1 and self.convolution.dilation[0] > 1):
+        if x.frames % x.copies or (x.copies > 1 and self.convolution.dilation[0] > 1):
             return lambda x: x.whole()[:, :kept], 1
         if self.convolution.groups == 1 or (kept and x.computed.shape[1] >= kept):
-            return lambda x: x.computed[:, :kept], x.repeat
-        return lambda x: x.all_channels()[:, :kept], x.repeat
+            return lambda x: x.computed[:, :kept], x.copies
+        return lambda x: x.all_channels()[:, :kept], x.copies
 
     @property
     def _depthwise(self) -> bool:
@@ -136,7 +139,7 @@ class _Phased:
     def __init__(self, conv: Convolution, weight: Tensor, bias: Tensor, groups: int, stride: int, repeat: int) -> None:
         self.period = repeat // gcd(repeat, stride)
         self.pace = stride * self.period // repeat
-        self.conv, self.stride, self.repeat = conv, stride, repeat
+        self.conv, self.stride, self.copies = conv, stride, repeat
         self.parts = []
         for phase in range(self.period):
             folded, offset = _fold_frames(weight, phase * stride - conv.padding[0], repeat)
@@ -145,9 +148,9 @@ class _Phased:
 
     def __call__(self, y: Tensor) -> Tensor:
         """(B, C, T, H, W) of computed frames to the whole output."""
-        total = (y.shape[2] * self.repeat + 2 * self.conv.padding[0] - self.conv.weight.shape[2]) // self.stride + 1
+        total = (y.shape[2] * self.copies + 2 * self.conv.padding[0] - self.conv.weight.shape[2]) // self.stride + 1
         found: list[Tensor] = []
-        for phase, (offset, conv) in enumerate(self.parts):
+        for phase, (offset, conv) in enumerate(self.parts[:total]):
             outputs = -(-(total - phase) // self.period)
             end = offset + (outputs - 1) * self.pace + conv.weight.shape[2]
             found.append(conv(_frames(y, offset, end)))

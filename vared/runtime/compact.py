@@ -20,14 +20,14 @@ from vared.gate import space_mean
 class Compact:
     """(B, C, T, H, W), or (B, C, H, W) of images, as its computed part.
 
-    computed: (B, C', ⌈T/repeat⌉, H, W); frame t is a copy of computed frame t // repeat.
+    computed: (B, C', ⌈T/copies⌉, H, W); frame t is a copy of computed frame t // copies.
     scale: (C - C',), None if all channels are there: channel c ≥ C' is channel c mod C' times scale[c - C'].
     """
 
-    __slots__ = ("computed", "frames", "repeat", "scale")
+    __slots__ = ("computed", "copies", "frames", "scale")
 
-    def __init__(self, computed: Tensor, scale: Tensor | None, frames: int, repeat: int) -> None:
-        self.computed, self.scale, self.frames, self.repeat = computed, scale, frames, repeat
+    def __init__(self, computed: Tensor, scale: Tensor | None, frames: int, copies: int) -> None:
+        self.computed, self.scale, self.frames, self.copies = computed, scale, frames, copies
 
     @property
     def shape(self) -> torch.Size:
@@ -39,7 +39,7 @@ class Compact:
         return torch.Size(shape)
 
     def all_channels(self) -> Tensor:
-        """(B, C, ⌈T/repeat⌉, H, W); made once."""
+        """(B, C, ⌈T/copies⌉, H, W); made once."""
         if self.scale is not None:
             shape = list(self.computed.shape)
             shape[1] += len(self.scale)
@@ -50,7 +50,7 @@ class Compact:
 
     def whole(self) -> Tensor:
         """The tensor (B, C, T, H, W), rebuilt."""
-        if self.repeat == 1:
+        if self.copies == 1:
             return self.all_channels()
         out = empty(self.computed, self.shape)
         self.write(out)
@@ -58,8 +58,8 @@ class Compact:
 
     def write(self, out: Tensor) -> None:
         """The whole into `out`, of the same shape."""
-        for phase in range(self.repeat):
-            self._write(out[:, :, phase :: self.repeat] if self.repeat > 1 else out)
+        for phase in range(self.copies):
+            self._write(out[:, :, phase :: self.copies] if self.copies > 1 else out)
 
     def _write(self, out: Tensor, factor: Tensor | None = None) -> None:
         """All channels of computed frames, as many as `out` has; times a factor (B, C, 1, 1, 1)."""
@@ -77,37 +77,40 @@ class Compact:
             scale = scale if factor is None else scale * factor[:, start:end]
             torch.mul(y[:, : end - start], scale, out=out[:, start:end])
 
-    def add(self, other: Tensor) -> Tensor:
+    def plus(self, other: Tensor) -> Tensor:
         """The whole plus a tensor of its shape."""
         y = self.all_channels()
-        if self.repeat == 1:
+        if self.copies == 1:
             return y + other
         out = torch.empty_like(other)
-        for phase in range(self.repeat):
-            part = out[:, :, phase :: self.repeat]
-            torch.add(other[:, :, phase :: self.repeat], y[:, :, : part.shape[2]], out=part)
+        for phase in range(self.copies):
+            part = out[:, :, phase :: self.copies]
+            torch.add(other[:, :, phase :: self.copies], y[:, :, : part.shape[2]], out=part)
         return out
 
     def max_pool(self, pool: Any) -> Compact:
         """Maxima of places, and of frames if `pool` looks at several: scales are positive, and so change no order."""
-        time = [size if isinstance(size, int) else size[0] for size in (pool["kernel_size"], pool["stride"])]
-        if self.repeat == 1 or time == [1, 1]:
-            pooled, repeat = F.max_pool3d(self.computed, **pool), self.repeat
+        time = [
+            size if isinstance(size, int) else size[0]
+            for size in (pool["kernel_size"], pool.get("stride") or pool["kernel_size"])
+        ]
+        if self.copies == 1 or time == [1, 1]:
+            pooled, repeat = F.max_pool3d(self.computed, **pool), self.copies
         else:
-            frames = Compact(self.computed, None, self.frames, self.repeat).whole()
+            frames = Compact(self.computed, None, self.frames, self.copies).whole()
             pooled, repeat = F.max_pool3d(frames, **pool), 1
         return Compact(pooled, self.scale, pooled.shape[2] if repeat == 1 else self.frames, repeat)
 
     def each(self, function: Any) -> Compact:
         """An element-wise function of the whole, whose frames stay copies."""
-        return Compact(function(self.all_channels()), None, self.frames, self.repeat)
+        return Compact(function(self.all_channels()), None, self.frames, self.copies)
 
-    def mean(self, dimensions: tuple[int, ...]) -> Tensor:
+    def mean(self, *dimensions: Any, **options: Any) -> Tensor:
         """As of the whole; over places from what was computed."""
-        if dimensions != (-2, -1):
-            return self.whole().mean(dimensions)
+        if dimensions != ((-2, -1),) or options:
+            return self.whole().mean(*dimensions, **options)
         mean = space_mean(self.computed)
-        return Compact(mean[..., None, None], self.scale, self.frames, self.repeat).whole()[..., 0, 0]
+        return Compact(mean[..., None, None], self.scale, self.frames, self.copies).whole()[..., 0, 0]
 
     def clip_mean(self) -> Tensor:
         """Mean over frames and places, (B, C, 1, 1, 1); every computed frame must stand for as many."""
@@ -126,7 +129,7 @@ class Compact:
         shape[2] = self.computed.shape[2]
         out = empty(self.computed, shape)
         self._write(out, other)
-        return Compact(out, None, self.frames, self.repeat)
+        return Compact(out, None, self.frames, self.copies)
 
     __rmul__ = __mul__
 
@@ -140,9 +143,9 @@ class Compact:
         kwargs = kwargs or {}
         if func in _SUMS and len(args) == 2 and not kwargs:
             return _sum(*args)
-        if func is torch.cat and _by_channel(args, kwargs):
+        if func is torch.cat and args and _by_channel(args, kwargs):
             return _cat(args[0])
-        if func is F.adaptive_avg_pool3d and args[1] in (1, (1, 1, 1)) and args[0].frames % args[0].repeat == 0:
+        if func is F.adaptive_avg_pool3d and args[1] in (1, (1, 1, 1)) and args[0].frames % args[0].copies == 0:
             return args[0].clip_mean()
         if getattr(func, "__name__", "") == "max_pool3d" and not kwargs.get("return_indices"):
             return args[0].max_pool({"kernel_size": args[1], **kwargs})
@@ -203,7 +206,7 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(other, Compact):
         other = other.whole()
     if isinstance(other, Tensor) and other.shape == one.shape:
-        return one.add(other)
+        return one.plus(other)
     return one.whole() + other
 
 
@@ -243,3 +246,15 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_whole(item) for item in value)
     return value
+
+
+def _of_whole(name: str) -> Any:
+    return lambda self, *args: getattr(self.whole(), name)(*_whole(args))
+
+
+# Python looks operators up on the class, where __getattr__ is not asked.
+_OPERATORS = """__getitem__ __len__ __iter__ __neg__ __sub__ __rsub__ __truediv__ __rtruediv__ __pow__ __matmul__
+    __gt__ __ge__ __lt__ __le__"""
+for _name in _OPERATORS.split():
+    for _kind in (Compact, Mixed):
+        setattr(_kind, _name, _of_whole(_name))

@@ -49,6 +49,10 @@ class FastVaRed(Method):
         self._ways: dict[torch.Size, Way] = {}
         self.eval()
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._ways = {}  # another device or precision may have another
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         """Class logits, by the way of execution that was the fastest when a batch of this shape first came."""
         policy = policy or Learned()
@@ -90,7 +94,7 @@ class FastVaRed(Method):
         return found
 
     def _answer(self, sample: Tensor, policy: Policy) -> tuple[Tensor, Trace]:
-        self.method.session.start(policy, dense=False)
+        self.method.session.start(policy, dense=self.followed.dense)
         return self.method.network(sample), dict(self.method.session.trace)
 
     def details(self) -> dict[str, Any]:

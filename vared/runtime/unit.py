@@ -59,7 +59,7 @@ class FastUnit(nn.Module):
             found.scale = self.scales[top - 1]
         if temporal and len(temporal.options) > 1:
             # Frames that are copies as they come in stay as they are under options that copy no further than that.
-            periods = [max(1, self.strides[option] // found.repeat) for option in temporal.options]
+            periods = [max(1, self.strides[option] // found.copies) for option in temporal.options]
             if max(periods) > 1:
                 found.computed = mix_frames(found.computed, periods, temporal.weights)
         found.computed = scaled(found.computed, [side.total for side in (channel, temporal) if side])
