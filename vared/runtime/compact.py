@@ -17,7 +17,37 @@ from torch.nn import functional as F
 from vared.gate import space_mean
 
 
-class Compact:
+class Standing:
+    """Stands for a tensor, which torch gets, rebuilt, whenever it asks for more than a subclass can answer."""
+
+    __slots__ = ()
+
+    def whole(self) -> Tensor:
+        """The tensor."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.whole(), name)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*_whole(args), **{key: _whole(value) for key, value in (kwargs or {}).items()})
+
+
+def _of_whole(name: str) -> Any:
+    return lambda self, *args: getattr(self.whole(), name)(*_whole(args))
+
+
+# Python looks operators up on the class, where __getattr__ is not asked.
+_OPERATORS = """__add__ __radd__ __mul__ __rmul__ __getitem__ __len__ __iter__ __neg__ __sub__ __rsub__ __truediv__
+    __rtruediv__ __pow__ __matmul__ __gt__ __ge__ __lt__ __le__"""
+for _name in _OPERATORS.split():
+    setattr(Standing, _name, _of_whole(_name))
+
+
+class Compact(Standing):
     """(B, C, T, H, W), or (B, C, H, W) of images, as its computed part.
 
     computed: (B, C', ⌈T/copies⌉, H, W); frame t is a copy of computed frame t // copies.
@@ -133,11 +163,6 @@ class Compact:
 
     __rmul__ = __mul__
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.whole(), name)
-
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -151,10 +176,10 @@ class Compact:
             return args[0].max_pool({"kernel_size": args[1], **kwargs})
         if func in _ELEMENTWISE:
             return args[0].each(lambda y: func(y, *args[1:], **kwargs))
-        return func(*_whole(args), **{key: _whole(value) for key, value in kwargs.items()})
+        return super().__torch_function__(func, types, args, kwargs)
 
 
-class Mixed:
+class Mixed(Standing):
     """A unit's output for a batch whose samples decided differently: which rows, and what was computed for them."""
 
     def __init__(self, parts: Sequence[tuple[Tensor, Compact]]) -> None:
@@ -163,23 +188,6 @@ class Mixed:
     def whole(self) -> Tensor:
         """The tensor (B, C, T, H, W), rebuilt."""
         return gathered([(rows, part.whole()) for rows, part in self.parts])
-
-    def __add__(self, other: Any) -> Any:
-        return self.whole() + other
-
-    __radd__ = __add__
-
-    def __mul__(self, other: Any) -> Any:
-        return self.whole() * other
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.whole(), name)
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*_whole(args), **{key: _whole(value) for key, value in (kwargs or {}).items()})
 
 
 def gathered(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -241,20 +249,8 @@ def empty(like: Tensor, shape: Sequence[int]) -> Tensor:
 
 def _whole(value: Any) -> Any:
     """Arguments with everything compact rebuilt."""
-    if isinstance(value, Compact | Mixed):
+    if isinstance(value, Standing):
         return value.whole()
     if isinstance(value, list | tuple):
         return type(value)(_whole(item) for item in value)
     return value
-
-
-def _of_whole(name: str) -> Any:
-    return lambda self, *args: getattr(self.whole(), name)(*_whole(args))
-
-
-# Python looks operators up on the class, where __getattr__ is not asked.
-_OPERATORS = """__getitem__ __len__ __iter__ __neg__ __sub__ __rsub__ __truediv__ __rtruediv__ __pow__ __matmul__
-    __gt__ __ge__ __lt__ __le__"""
-for _name in _OPERATORS.split():
-    for _kind in (Compact, Mixed):
-        setattr(_kind, _name, _of_whole(_name))
