@@ -233,7 +233,9 @@ def test_only_the_latest_revision_is_shown_at_an_operating_point(runs: Path) -> 
 @pytest.mark.parametrize(("kind", "unit", "value"), [("latency", "s", 1 / 120), ("speedup", "×", 1.2)])
 def test_latency_and_speed_up_columns(runs: Path, kind: str, unit: str, value: float) -> None:
     column = TABLE1.columns[0].model_copy(update={"id": "c", "kind": kind, "unit": unit, "bracket": None})
-    table = TABLE1.model_copy(update={"columns": [column]})
+    narrow = [row.model_copy(update={"cells": row.cells[:1]}) for row in TABLE1.rows]
+    # A copy would keep what the original has cached of its own columns.
+    table = type(TABLE1).model_construct(**{**dict(TABLE1), "columns": [column], "rows": narrow})
     stores = [("runs", runs)]
     store(runs, timing(1.2, batch=8))
     alone = join(table, blocks(stores), timings(stores)).rows["8f-sp2"][0].cells["c"]
