@@ -12,7 +12,7 @@ from bench import registry
 from bench.method import Batch, InputSpec, Prediction
 from bench.policy import Policy
 from bench.static import Static
-from bench.weights import clip_spec
+from bench.weights import spec_of
 
 
 class Subsampled(Static):
@@ -42,10 +42,13 @@ def subsampled(
     the network rounds frames up.
 
     Raises:
-        ValueError: the share is not above 0 and at most 1.
+        ValueError: the share is not above 0 and at most 1, or the network takes images.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")
     keep = max(1, round(share * frames))
     module = registry.build_network(network, frames=keep, size=size, classes=classes, **network_options)
-    return Subsampled(module, clip_spec(module, size, frames), keep)
+    spec = spec_of(module, size, frames)
+    if spec.kind != "clip":
+        raise ValueError(f"{network} takes a single {spec.kind}: there are no frames to leave out")
+    return Subsampled(module, spec, keep)

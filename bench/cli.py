@@ -1,6 +1,7 @@
-"""The command line, `vared-bench` or `python -m bench`: reads arguments, calls the part that does the work, prints.
+"""The command line, `vared-bench` or `python -m bench`: reads arguments and calls the part that does the work.
 
-Whatever is heavy is imported inside the command that needs it, so that `--help` answers at once.
+What is printed is in `bench.answers`. Whatever is heavy is imported inside the command that needs it, so that `--help`
+answers at once.
 """
 
 from __future__ import annotations
@@ -9,23 +10,43 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from bench import registry
+from bench.options import (
+    Again,
+    Batches,
+    Classes,
+    DataOptions,
+    DataRoot,
+    Decode,
+    Frames,
+    Json,
+    Name,
+    OnlyTables,
+    Options,
+    Plain,
+    Policy,
+    Precision,
+    ProfileName,
+    Results,
+    Rounds,
+    Rows,
+    Seed,
+    Size,
+    Table,
+    Threads,
+    Untrained,
+    pairs,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from bench.cost import Count
     from bench.records import Record
-    from bench.speed.record import Span, SpeedRecord
-    from bench.tables.static_costs import CostLine
 
 OURS = ("bench", "baselines", "vared")
 
@@ -56,20 +77,8 @@ app = typer.Typer(
 
 weights = typer.Typer(no_args_is_help=True, help="Public checkpoints for the networks.")
 app.add_typer(weights, name="weights")
-
-Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="An option of the method; may be repeated."),
-]
-DataOptions = Annotated[
-    list[str] | None,
-    typer.Option("--data-option", metavar="KEY=VALUE", help="An option of the dataset, such as fold=3."),
-]
-ProfileName = Annotated[str, typer.Option("--profile", help="A built-in profile, or a path ending in .toml.")]
-Frames = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; by default the profile's first.")]
-Results = Annotated[Path, typer.Option(help="Folder of records and checkpoints; what is there is not run again.")]
-DataRoot = Annotated[Path | None, typer.Option(envvar="VARED_DATA", help="Folder of the real datasets.")]
+data = typer.Typer(no_args_is_help=True, help="Datasets on disk.")
+app.add_typer(data, name="data")
 
 
 def main() -> None:
@@ -82,6 +91,7 @@ def main() -> None:
 def list_(as_json: Json = False) -> None:
     """Networks, methods, datasets, profiles and tables."""
     from bench import profiles
+    from bench.answers.table import print_table
     from bench.data.builders import DATASETS
     from bench.tables import schema
 
@@ -95,7 +105,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(names, indent=1))
     else:
-        _print_table("", ["", "names"], [[kind, ", ".join(found)] for kind, found in names.items()])
+        print_table(["", "names"], [[kind, ", ".join(found)] for kind, found in names.items()])
 
 
 @app.command(epilog="Example: vared-bench cost r2plus1d_18 --frames 8 --size 128 --json")
@@ -121,23 +131,27 @@ def cost(
     if (name is None) == (table is None):
         raise typer.BadParameter("give either NAME or --table")
     if table is not None:
-        _cost_of_tables(table, as_json)
+        _cost_of_table(table, as_json)
         return
-    answer = _cost_of(str(name), frames, size, classes, _options(option), agreement)
+    from bench.answers.cost import cost_answer, print_cost
+
+    answer = cost_answer(
+        str(name), frames=frames, size=size, classes=classes, options=_options(option), others=agreement
+    )
     if as_json:
         print(json.dumps(answer, indent=1))
     else:
-        _print_cost(answer)
+        print_cost(answer)
     if answer["uncounted"]:
         _stop(f"the counter does not know {', '.join(answer['uncounted'])}: the total is too low", 1)
 
 
 @app.command(epilog="Example: vared-bench train vared/r2plus1d_18 --profile quick --frames 8 --seed 1")
 def train(
-    name: Annotated[str, typer.Argument(help="A network, a method, or method/network.")],
+    name: Name,
     profile: ProfileName = "quick",
     frames: Frames = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and data order.")] = 0,
+    seed: Seed = 0,
     option: Options = None,
     data_option: DataOptions = None,
     results: Results = Path("runs"),
@@ -145,22 +159,22 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Trains one method on the profile's dataset; goes on from its last checkpoint."""
+    from bench.answers.table import print_table
+
     scores = _single("train", name, profile, frames, seed, option, data_option, results, data_root)
     assert isinstance(scores, dict)  # a record comes of evaluating only
     if as_json:
         print(json.dumps({"validation": scores}, indent=1))
     else:
-        _print_table(
-            "", ["on the validation split", "value"], [[key, f"{value:,.4g}"] for key, value in scores.items()]
-        )
+        print_table(["on the validation split", "value"], [[key, f"{value:,.4g}"] for key, value in scores.items()])
 
 
 @app.command(epilog="Example: vared-bench evaluate vared/r2plus1d_18 --profile quick --frames 8 --seed 1 --json")
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A network, a method, or method/network.")],
+    name: Name,
     profile: ProfileName = "quick",
     frames: Frames = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and data order.")] = 0,
+    seed: Seed = 0,
     option: Options = None,
     data_option: DataOptions = None,
     results: Results = Path("runs"),
@@ -168,12 +182,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Trains one method where that is still to do, and scores it: accuracy, and the cost of every test sample."""
+    from bench.answers.record import print_record
+
     record = _single("evaluate", name, profile, frames, seed, option, data_option, results, data_root)
     assert not isinstance(record, dict)  # scores alone come of training only
     if as_json:
         print(record.model_dump_json(indent=1))
     else:
-        _print_record(record)
+        print_record(record)
     if record.status == "failed":
         _stop(f"{name}: {record.reason}", 1)
 
@@ -181,36 +197,35 @@ def evaluate(
 @app.command(epilog="Example: vared-bench speed vared/r2plus1d_18 --policy all --profile quick --frames 8 --batch 8")
 def speed(
     a: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
-    b: Annotated[str | None, typer.Argument(help="What it is timed against; by default the network under it.")] = None,
-    policy: Annotated[
-        str, typer.Option(help="learned, all, random:GFLOPS or matched:GFLOPS[:MIN:MAX], of 1e9 multiply-adds.")
-    ] = "learned",
+    b: Annotated[
+        str | None,
+        typer.Argument(help="What it is timed against; by default the network under it, else itself, everything open."),
+    ] = None,
+    option: Options = None,
+    policy: Policy = "learned",
+    untrained: Untrained = False,
+    seed: Seed = 0,
     profile: ProfileName = "quick",
     frames: Frames = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Pixels each way; by default the profile's.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Classes of the head; by default the dataset's.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Clips a batch (1); may be repeated.")] = None,
-    precision: Annotated[Literal["fp32", "tf32", "bf16", "fp16"], typer.Option(help="On a CPU fp32 or bf16.")] = "fp32",
-    rounds: Annotated[int, typer.Option(min=6, help="Rounds timed, at least.")] = 32,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; by default its own choice.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Time the eager and compiled forms of B as well.")] = False,
-    untrained: Annotated[bool, typer.Option("--untrained", help="Weights as drawn, also to decide by.")] = False,
-    decode: Annotated[bool, typer.Option("--decode", help="Reading a batch from its videos is timed as well.")] = False,
-    table: Annotated[
-        str | None,
-        typer.Option(help="Instead: the rows of a published table that print a speed, at their cost and size."),
-    ] = None,
-    row: Annotated[list[str] | None, typer.Option(help="Only this row of the table; may be repeated.")] = None,
-    option: Options = None,
+    size: Size = None,
+    classes: Classes = None,
     data_option: DataOptions = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, draws and order.")] = 0,
-    again: Annotated[bool, typer.Option("--again", help="Time once more what is recorded.")] = False,
-    results: Results = Path("runs"),
     data_root: DataRoot = None,
+    batch: Batches = None,
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    rounds: Rounds = 32,
+    plain: Plain = False,
+    decode: Decode = False,
+    again: Again = False,
+    table: Table = None,
+    row: Rows = None,
+    results: Results = Path("runs"),
     as_json: Json = False,
 ) -> None:
     """Times a method against its static twin on real clips, in turns: how much of the saving the clock sees."""
     from bench import profiles
+    from bench.answers.speed import print_speeds, speed_answer
     from bench.speed import measure as timing
     from bench.speed import pair
 
@@ -219,7 +234,7 @@ def speed(
     if table and (b or option or policy != "learned" or frames or size or classes or decode):
         raise typer.BadParameter("a published row has its own methods, options, policy and input, without decoding")
     data = profiles.load(profile)
-    data = data.model_copy(update={"dataset_options": data.dataset_options | _pairs(data_option)})
+    data = data.model_copy(update={"dataset_options": data.dataset_options | pairs(data_option)})
     data = data.model_copy(update={"size": size or data.size})
     setting = pair.Setting(
         data, frames or data.frames[0], classes=classes, policy=policy, precision=precision, rounds=rounds,
@@ -232,10 +247,10 @@ def speed(
         for clips in batch or [1]
     ]
     if as_json:
-        answers = [_speed_answer(record) for record in records]
+        answers = [speed_answer(record) for record in records]
         print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=1))
     else:
-        _print_speeds(records)
+        print_speeds(records)
     for record in records:
         if record.status == "failed":
             _stop(f"{record.identity.a}, batch {record.identity.batch}: {record.reason}", 1)
@@ -244,7 +259,7 @@ def speed(
 @app.command(epilog="Example: vared-bench reproduce --profile quick --table table1")
 def reproduce(
     profile: ProfileName = "quick",
-    table: Annotated[list[str] | None, typer.Option(help="Only this published table; may be repeated.")] = None,
+    table: OnlyTables = None,
     method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
     results: Results = Path("runs"),
     data_root: DataRoot = None,
@@ -264,7 +279,7 @@ def reproduce(
 def report(
     results: Results = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Folder of the pages; by default RESULTS/report.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this published table; may be repeated.")] = None,
+    only: OnlyTables = None,
 ) -> None:
     """Renders what is stored, the shipped records and your own, beside what was published."""
     from bench.report import render
@@ -333,7 +348,7 @@ def _single(
     from bench import experiment, profiles
 
     setting = profiles.load(profile)
-    chosen = setting.model_copy(update={"dataset_options": setting.dataset_options | _pairs(data_option)})
+    chosen = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
     return experiment.single(
         name,
         profile=chosen,
@@ -346,185 +361,57 @@ def _single(
     )
 
 
-def _pairs(given: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE strings as a mapping; a value is JSON where it can be read so (8, 0.5, true, [2, 4]), else text."""
-    pairs = {}
-    for text in given or []:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
-        try:
-            pairs[key] = json.loads(value)
-        except ValueError:
-            pairs[key] = value
-    return pairs
+@data.command("check", epilog="Example: vared-bench data check camvid --data-root /data --json")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A dataset of `vared-bench list`.")],
+    data_option: DataOptions = None,
+    data_root: DataRoot = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
+    size: Annotated[int, typer.Option(min=1, help="Pixels each way.")] = 112,
+    read: Annotated[bool, typer.Option(help="Read every row, not only the lists.")] = True,
+    as_json: Json = False,
+) -> None:
+    """What a dataset holds, split by split; reads every row, and exits with 1 if one cannot be read."""
+    from bench.answers.data import data_answer, print_data
+    from bench.data.builders import build
+    from bench.data.check import faults, held
+
+    dataset = build(name, data_root=data_root, frames=frames, size=size, options=pairs(data_option))
+    found = list(faults(dataset, _counted(name))) if read else []
+    if as_json:
+        print(json.dumps(data_answer(dataset, held(dataset), found), indent=1))
+    else:
+        print_data(dataset, held(dataset), found)
+    if found:
+        _stop(f"{name}: {len(found)} rows cannot be read", 1)
+
+
+def _counted(name: str) -> Callable[[int, int], None]:
+    """Tells every tenth of the rows."""
+
+    def call(done: int, total: int) -> None:
+        if done * 10 // total > (done - 1) * 10 // total:
+            _tell(f"{name}: {done} of {total} rows read")
+
+    return call
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
     """Options of a network or a method."""
-    pairs = _pairs(given)
-    for key in registry.RESERVED & pairs.keys():
+    found = pairs(given)
+    for key in registry.RESERVED & found.keys():
         _stop(f"{key} is no --option: a flag or the profile gives it", 2)
-    return pairs
+    return found
 
 
-def _cost_of(
-    name: str, frames: int, size: int, classes: int, options: dict[str, Any], agreement: bool
-) -> dict[str, Any]:
-    """What `cost NAME` answers, in integers of multiply-adds; null for counters that were not run or failed."""
-    from bench import cost as counting
+def _cost_of_table(name: str, as_json: bool) -> None:
+    from bench.answers.table_costs import print_table_costs, table_costs, table_costs_answer
 
-    module, shape = _built(name, frames, size, classes, options)
-    found = _count(module, shape)
-    others = counting.agreement(module, shape) if agreement else None
-    return {
-        "name": name,
-        "input": {"frames": frames, "size": size},
-        "macs": found.macs,
-        "params": sum(weight.numel() for weight in module.parameters() if weight.requires_grad),
-        "by_module": found.by_module,
-        "by_operation": found.by_operation,
-        "counters": others.counters if others else {"dispatch": found.macs, "fvcore": None, "ptflops": None},
-        "uncounted": sorted(found.uncounted),
-        "missed": others.missed if others else {"fvcore": [], "ptflops": []},
-    }
-
-
-def _built(name: str, frames: int, size: int, classes: int, options: dict[str, Any]) -> tuple[nn.Module, Sequence[int]]:
-    """A network on the meta device, or an untrained method with real weights, and the shape of one sample."""
-    import torch
-
-    if name in registry.networks():
-        with torch.device("meta"):
-            network = registry.build_network(name, frames=frames, size=size, classes=classes, **options)
-        return network, (1, 3, frames, size, size)
-    for_network, for_method = registry.split_options(name, options)
-    torch.manual_seed(0)
-    method = registry.build(name, frames=frames, size=size, classes=classes, network_options=for_network, **for_method)
-    return method, method.spec.shape(1)
-
-
-def _count(module: nn.Module, shape: Sequence[int]) -> Count:
-    import torch
-
-    from bench.cost import count, count_meta
-
-    if all(weight.is_meta for weight in module.parameters()):
-        return count_meta(module, shape, strict=False)
-    sample = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))  # as in `agreement`
-    return count(module, sample, strict=False)
-
-
-def _cost_of_tables(name: str, as_json: bool) -> None:
-    """Published cost beside ours, under both conventions, for every static row of a table or of all."""
-    from bench.static import static_cost
-    from bench.tables import schema
-    from bench.tables.static_costs import cost_lines
-
-    lines = cost_lines([schema.load(id) for id in (schema.ids() if name == "all" else [name])], static_cost)
-    if not lines:
-        _stop(f"{name}: no row states the size at which a static network costs what is printed", 2)
+    lines = table_costs(name)
     if as_json:
-        print(json.dumps([asdict(line) | {"cost": line.cost and line.cost.model_dump()} for line in lines], indent=1))
-        return
-    columns = ["table", "row", "network", "published", "multiply-adds", "difference", "fvcore's total", "difference"]
-    rows = [[line.table, line.row, line.name or "-", line.text, *_conventions(line)] for line in lines]
-    _print_table("GFLOPs (1e9 multiply-adds), and the difference to print", columns, rows)
-    for line in lines:
-        if line.remark:
-            print(f"{line.table}, {line.row}: {line.remark}")
-
-
-def _conventions(line: CostLine) -> list[str]:
-    """Both totals in 1e9, each with its difference to print."""
-    totals = [line.cost.macs / 1e9, line.cost.fvcore / 1e9] if line.cost else []
-    cells = [(f"{total:.3f}", f"{total / line.published - 1:+.2%}") for total in totals]
-    return [cell for pair in cells for cell in pair] or ["-"] * 4
-
-
-def _print_cost(answer: dict[str, Any]) -> None:
-    given = answer["input"]
-    print(f"{answer['name']}, {given['frames']} frames of {given['size']} x {given['size']}")
-    print(f"{answer['macs']:,} multiply-adds, {answer['params']:,} parameters")
-    for kind in ("by_module", "by_operation"):
-        rows = [[part or "(root)", f"{macs:,}"] for part, macs in answer[kind].items()]
-        _print_table("", [kind.replace("_", " "), "multiply-adds"], rows)
-    totals = [f"{total:,}" if total is not None else "-" for total in answer["counters"].values()]
-    missed = ["", *(", ".join(answer["missed"][tool]) for tool in ("fvcore", "ptflops"))]
-    rows = [list(row) for row in zip(answer["counters"], totals, missed, strict=True)]
-    _print_table("", ["counter", "total", "did not know"], rows)
-
-
-def _print_record(record: Record) -> None:
-    print(f"{record.identity.id}: {record.status} on {record.identity.dataset}")
-    rows = [[name, f"{100 * f.value:.2f} %", _interval(f.low, f.high)] for name, f in record.figures.items()]
-    rows += [[name, "-", why] for name, why in record.missing.items()]
-    if record.cost is not None:
-        spread = f"{record.cost.minimum:,} to {record.cost.maximum:,}"
-        rows.append(["multiply-adds", f"{record.cost.average:,.0f}", spread])
-    _print_table("", ["figure", "value", "95 % interval, range, or why not measured"], rows)
-
-
-def _speed_answer(record: SpeedRecord) -> dict[str, Any]:
-    """A record, with what an answer about speed cannot do without at its top."""
-    return {"device": record.identity.device, "policy": record.identity.policy, **record.model_dump(mode="json")}
-
-
-def _print_speeds(records: list[SpeedRecord]) -> None:
-    """One line a record, and one for each plain form of the twin."""
-    names = ["method", "batch", "clips/s", "twin's", "ratio", "noise", "cost ratio", "eta", "eta max", "bound"]
-    rows = []
-    for record in records:
-        who, bound = record.identity, record.bound or {}
-        speeds = [_short(arm.clips_per_second.median if arm else None) for arm in (record.a, record.b)]
-        rows.append([
-            who.a, str(who.batch), *speeds, _span(record.ratio), _span(record.noise), _short(record.cost_ratio),
-            _span(record.eta), _short(record.eta_max), _short(bound.get("a")), _speed_verdict(record),
-        ])  # fmt: skip
-        for arm in record.plain:
-            rows.append(
-                [f"{arm.method} ({arm.form})", str(who.batch), "", _short(arm.clips_per_second.median), *[""] * 7]
-            )
-    first = records[0].identity
-    title = f"{first.device}, {first.precision}, {first.threads} threads, policy {first.policy}"
-    _print_table(title, [*names, "verdict"], rows)
-    for record in records:
-        for what, why in record.protocol.get("missing", {}).items():
-            print(f"{record.identity.a}, batch {record.identity.batch}: without {what}: {why}")
-
-
-def _speed_verdict(record: SpeedRecord) -> str:
-    """Whether there is a difference at all, before by how much."""
-    if record.ratio is None:
-        return record.reason
-    faster = "faster" if record.ratio.median > 1 else "slower"
-    throttled = ", while throttled" if record.telemetry.get("throttled") else ""
-    return (faster if record.different else "no difference beyond the noise") + throttled
-
-
-def _span(span: Span | None) -> str:
-    return f"{span.median:.4g} ({span.low:.4g} to {span.high:.4g})" if span else "-"
-
-
-def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f} %"
-
-
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, title=title or None)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 160)  # a file or a pipe has room
-    console.print(table)
+        print(json.dumps(table_costs_answer(lines), indent=1))
+    else:
+        print_table_costs(lines)
 
 
 def _tell(line: str) -> None:

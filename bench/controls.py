@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data import Dataset
-from bench.data.sampling import Sampling
-from bench.evaluation import chosen_rows, follow
+from bench.data.sampling import Sampling, chosen_rows
+from bench.evaluation import follow, scoring_of
 from bench.method import Method, Trace
 from bench.policy import Forced, Learned, Policy, everything, matched
 
@@ -102,8 +102,9 @@ def dealt(trace: Trace, rows: NDArray[np.int64], videos: int, together: bool = T
 def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -> tuple[pd.DataFrame, dict[str, str]]:
     """Every control on the first `clips` of the test set's fixed shuffle, beside the learned policy on the same.
 
-    The table has one row a clip: index, and control.NAME.clip_1 and control.NAME.cost for each control; the controls
-    that could not be had are given with the reason.
+    The table has one row a clip: index, and for each control control.NAME.cost and control.NAME.RIGHT, where RIGHT is
+    clip_1 or what else says how right an answer is (`bench.scoring`); the controls that could not be had are given with
+    the reason.
     """
     rows = chosen_rows(dataset.test, clips)
     learned = follow(method, dataset.test, sampling, rows, Learned())
@@ -119,12 +120,12 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
         makers["all"] = lambda: usual(method, seen.trace, None)
         makers["random"] = lambda: dealt(learned.trace, rows, videos, together=False)
         makers["fixed"] = lambda: usual(method, seen.trace, mean)
-    table, missing = pd.DataFrame({"index": rows}), {}
+    table, missing, right = pd.DataFrame({"index": rows}), {}, scoring_of(dataset.test).main
     for name, make in makers.items():
         try:
             found = follow(method, dataset.test, sampling, rows, make())
         except ValueError as error:
             missing[f"control.{name}"] = str(error)
             continue
-        table[f"control.{name}.clip_1"], table[f"control.{name}.cost"] = found.right, found.cost
+        table[f"control.{name}.{right}"], table[f"control.{name}.cost"] = found.right, found.cost
     return table, missing

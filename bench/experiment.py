@@ -23,12 +23,13 @@ import pandas as pd
 import torch
 
 from bench import registry
-from bench.accuracy.intervals import interval
+from bench.accuracy.pooled import NothingToScoreError
 from bench.controls import CLIPS, controls
 from bench.cost import CountError, agreement
 from bench.data import Dataset
 from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
+from bench.data.split import annotated
 from bench.environment import environment
 from bench.evaluation import BATCH, Scored, executed, score
 from bench.method import Method
@@ -36,7 +37,11 @@ from bench.profiles import Chosen, Profile
 from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
 from bench.static import Static
 from bench.tables import schema
+from bench.task import CLASSIFICATION
 from bench.training import TrainingError, bf16_on_cpu, train
+
+ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales": (1.0,)}
+"""Of every validation sample."""
 
 
 class ExperimentError(Exception):
@@ -56,7 +61,8 @@ class Experiment:
     def label(self) -> str:
         """One line for people."""
         options = "".join(f" {key}={value}" for key, value in self.options)
-        return f"{self.method}{options}, {self.frames} frames, seed {self.seed}"
+        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
+        return f"{self.method}{options}, {frames}, seed {self.seed}"
 
 
 def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> list[Experiment]:
@@ -175,6 +181,10 @@ class Run:
         self.experiment, self.profile = experiment, profile
         self.dataset = dataset_of(profile, experiment.frames, data_root)
         self.method = build_method(experiment, profile, len(self.dataset.test.classes))
+        answers = getattr(self.method, "task", CLASSIFICATION).kind
+        asked = found.task if (found := annotated(self.dataset.test)) else "classes"
+        if answers != asked:
+            raise ExperimentError(f"{experiment.label}: answers with {answers}; {self.dataset.name} asks for {asked}")
         if profile.recipe.precision == "bf16" and self.method.device.type == "cpu" and not bf16_on_cpu():
             raise ExperimentError(
                 f"profile {profile.name}: precision bf16: this processor has none, and would train on garbage"
@@ -182,7 +192,7 @@ class Run:
         self.identity = identify(experiment, profile, self.dataset, self.method)
         self.store = Store(results / "records")
         self.folder = results / "runs" / self.identity.id
-        self.sampling = Sampling(profile.sampling, profile.stride)
+        self.sampling = Sampling(profile.sampling, profile.stride, profile.scales)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -214,9 +224,10 @@ class Run:
         )
         share.unlink(missing_ok=True)
         if not scores.exists():
-            views = self.profile.views.model_copy(update={"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1})
+            views = self.profile.views.model_copy(update=ONE_VIEW)
             scored = score(self.method, self.dataset.validation, self.sampling, views)
-            values = {"clip-1": float(scored.samples["clip_1"].mean()), "cost": float(scored.samples["cost"].mean())}
+            values = {name: found.value for name, found in scored.figures.items()}
+            values["cost"] = float(scored.samples["cost"].mean())
             values["seconds"] = time.monotonic() - started
             write_atomically(scores, json.dumps(values).encode())
         values = json.loads(scores.read_text())
@@ -247,7 +258,7 @@ class Run:
             started = time.monotonic()
             scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
             samples, missing = self._controlled(scored.samples)
-        except (TrainingError, CountError) as error:
+        except (TrainingError, CountError, NothingToScoreError) as error:
             return self.store.write(self._record(status="failed", reason=str(error)))
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
         figures = {**self._figures(scored), **self._static_costs()}
@@ -281,28 +292,21 @@ class Run:
         return {"static_macs": self.method.macs, "fvcore_macs": found.counters["fvcore"]}
 
     def _protocol(self) -> dict[str, Any]:
-        stated = {"views", "recipe", "sampling", "stride", "network", "method", "smoke"}
-        profile = self.profile.model_dump(include=stated)
+        stated = {"views", "recipe", "sampling", "stride", "scales", "network", "method", "smoke"}
+        profile = self.profile.model_dump(mode="json", include=stated)
         device = {"device": self.method.device.type, "evaluation_batch": BATCH}
         device |= {"unit": self.method.spec.unit, "clips": self.method.spec.clips}
         return {**profile, **device, "dataset_options": self.profile.dataset_options}
 
     def _figures(self, scored: Scored) -> dict[str, Any]:
-        table, figures = scored.samples, {}
-        for name, column in (("clip-1", "clip_1"), ("video-1", "video_1"), ("video-5", "video_5")):
-            known = table[table[column].notna()]
-            if len(known):
-                values = interval(known[column].to_numpy(), known["group"].to_numpy())
-                low, high = (None if math.isnan(end) else end for end in values[1:])
-                figures[name] = Figure(value=values[0], low=low, high=high)
-        found = scored.mean_average_precision
-        figures["mAP"] = Figure(
-            value=found.value, **{end: value for end in ("low", "high") if not math.isnan(value := getattr(found, end))}
-        )
-        cost = table["cost"]
+        cost, figures = scored.samples["cost"], {}
+        for name, (value, low, high) in scored.figures.items():
+            ends = {"low": low, "high": high}
+            figures[name] = Figure(value=value, **{end: found for end, found in ends.items() if not math.isnan(found)})
+        unnamed = annotated(self.dataset.test) is None and "video-5" not in figures
         return {
             "figures": figures,
-            "missing": {} if "video-5" in figures else {"video-5": "fewer than 20 classes"},
+            "missing": {"video-5": "fewer than 20 classes"} if unnamed else {},
             "cost": Cost(average=float(cost.mean()), maximum=int(cost.max()), minimum=int(cost.min())),
             "executed": scored.executed,
         }

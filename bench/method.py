@@ -69,7 +69,8 @@ class Prediction:
     """The answer for B samples: classes, boxes or masks, with what they cost.
 
     cost: int64 (B,), multiply-adds accounted to each sample, policies and cheap operations included.
-    logits: (B, K). boxes: per sample (n, 6) as x1, y1, x2, y2, score, class. masks: (B, K, H, W) logits.
+    logits: (B, K). boxes: per sample (n, 7) as x1, y1, x2, y2 (pixels of the sample, on its last
+    frame), confidence that anything is there, share of the class among classes, class. masks: (B, K, H, W) logits.
     """
 
     cost: Tensor

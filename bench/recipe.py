@@ -17,6 +17,7 @@ class Recipe:
     warmup: float = 0.1  # share of a stage's steps
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     clip_norm: float = 0.0  # 0: gradients are not clipped
+    schedule: Literal["cosine", "poly"] = "cosine"  # of the learning rate, down to zero; poly: with the power 0.9
 
     def __post_init__(self) -> None:
         """Checks what a profile gives.

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.faults import first_fault
+
 SCHEMA = 1
 
 
@@ -154,8 +156,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate(json.loads(path.read_text()))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecordError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise RecordError(f"{path}: {first_fault(error)}") from None
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a readable record: {error}") from None
 

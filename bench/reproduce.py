@@ -23,6 +23,9 @@ from bench.experiment import Experiment, plan, run
 from bench.profiles import Profile
 from bench.records import Record
 from bench.report import render
+from bench.speed.measure import measure
+from bench.speed.pair import Job, Setting, job
+from bench.speed.record import SpeedRecord
 from bench.tables.paths import published
 
 TIMED_BATCHES = (1, 8)
@@ -67,7 +70,8 @@ def _outcome(record: Record | None) -> str:
     if record.status == "failed":
         return f"failed: {record.reason}"
     assert record.cost is not None
-    return f"clip-1 {100 * record.figures['clip-1'].value:.1f} %, {record.cost.average / 1e6:.2f} M multiply-adds"
+    name, figure = next(iter(record.figures.items()))  # the main one of its task is the first
+    return f"{name} {100 * figure.value:.1f} %, {record.cost.average / 1e6:.2f} M multiply-adds"
 
 
 def _work(
@@ -105,15 +109,14 @@ def reproduce(
     """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
     plans = [(profile, plan(profile, tables, methods)) for profile in profiles]  # all, before the first is run
-    outcomes: set[str] = set()
-    for profile, experiments in plans:
-        outcomes |= _run(profile, experiments, results, data_root, jobs)
-    for profile, experiments in plans:  # when nothing else runs
+    ended = [_run(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
+    for profile, outcome in zip(profiles, ended, strict=True):  # when nothing else runs
         if not profile.smoke:
-            _time(profile, experiments, results, data_root)
+            _time(profile, [one for one, how in outcome.items() if how == "done"], results, data_root)
     shipped = published().parent / "measured"
     for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
         print(path)
+    outcomes = {how for outcome in ended for how in outcome.values()}
     if "elsewhere" in outcomes:
         print("some rows are with another process: run again when it has ended", file=sys.stderr)
     return 0 if outcomes == {"done"} else 1
@@ -121,7 +124,7 @@ def reproduce(
 
 def _run(
     profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None, jobs: int
-) -> set[str]:
+) -> dict[Experiment, str]:
     """Runs the experiments of one profile, `jobs` side by side; gives how they ended."""
     progress = Progress(experiments)
     what = f"{len(experiments)} experiments, {jobs} side by side, in {results}"
@@ -140,17 +143,17 @@ def _run(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-    return set(progress.finished.values())
+    return progress.finished
 
 
 def _time(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
-    """Times every trained method on a network against that network, one after the other in a process of its own."""
-    dynamic = [experiment for experiment in experiments if "/" in experiment.method]
+    """Times what was trained, each against its static twin or itself, one after the other in a process of its own."""
+    timed = _jobs(profile, experiments)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        for number, experiment in enumerate(dynamic, 1):
+        for number, (experiment, asked) in enumerate(timed.items(), 1):
             try:
-                found = pool.submit(_clock, experiment, profile, results, data_root).result()
+                found = pool.submit(_clock, asked, results, data_root).result()
             except Exception as error:  # a row that cannot be timed keeps its other figures
                 found = f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             except BaseException:
@@ -158,22 +161,38 @@ def _time(profile: Profile, experiments: Sequence[Experiment], results: Path, da
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
-            print(f"[{number}/{len(dynamic)} timed] {experiment.label}: {found}", file=sys.stderr, flush=True)
+            print(f"[{number}/{len(timed)} timed] {experiment.label}: {found}", file=sys.stderr, flush=True)
 
 
-def _clock(experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> str:
-    """Times one experiment in batches of each size; gives the outcome in one line."""
-    from bench.speed.measure import measure
-    from bench.speed.pair import Setting, job
+def _jobs(profile: Profile, experiments: Sequence[Experiment]) -> dict[Experiment, Job]:
+    """The timing of each experiment, but for networks that are timed as the twin of another."""
+    jobs = {
+        one: job(one.method, None, dict(one.options), Setting(profile, one.frames, seed=one.seed))
+        for one in experiments
+    }
+    twins = {
+        Experiment(asked.b, tuple(sorted(asked.b_options.items())), one.frames, one.seed)
+        for one, asked in jobs.items()
+        if asked.a != asked.b
+    }
+    return {one: asked for one, asked in jobs.items() if one not in twins}
 
+
+def _clock(asked: Job, results: Path, data_root: Path | None) -> str:
+    """Times one job in batches of each size; gives the outcome in one line."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    setting = Setting(profile=profile, frames=experiment.frames, seed=experiment.seed)
-    asked = job(experiment.method, None, dict(experiment.options), setting)
-    told = []
-    for batch in TIMED_BATCHES:
-        record = measure(asked.at(batch), results=results, data_root=data_root)
-        told.append(f"{record.ratio.median:.2f} times as fast in batches of {batch}" if record.ratio else record.reason)
-    return "; ".join(told)
+    return "; ".join(_told(measure(asked.at(batch), results=results, data_root=data_root)) for batch in TIMED_BATCHES)
+
+
+def _told(record: SpeedRecord) -> str:
+    who = record.identity
+    if record.b is None or record.ratio is None:
+        return record.reason
+    if who.alone:
+        found = f"{record.b.clips_per_second.median:.3g} {record.unit}"
+    else:
+        found = f"{record.ratio.median:.2f} times as fast as {who.against}"
+    return f"{found} in batches of {who.batch}"
 
 
 def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:

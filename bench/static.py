@@ -16,16 +16,17 @@ from bench.inference.optimise import Batched, optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.tables.static_costs import StaticCost
-from bench.training import GradientStage, cross_entropy
-from bench.weights import clip_spec
+from bench.task import task_loss, task_of
+from bench.training import GradientStage
+from bench.weights import spec_of
 
 
 class Static(Method):
-    """A classifier (B, C, T, H, W) to (B, classes) as it is, trained with cross-entropy."""
+    """A network as it is, trained with the loss of its task."""
 
     def __init__(self, network: nn.Module, spec: InputSpec) -> None:
         super().__init__()
-        self.network, self.spec = network, spec
+        self.network, self.spec, self.task = network, spec, task_of(network)
 
     @functools.cached_property
     def macs(self) -> int:
@@ -38,12 +39,12 @@ class Static(Method):
         return self.spec.shape(1)
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
-        """Class logits, at the same cost for every sample."""
+        """The answer of the network's task, at the same cost for every sample."""
         cost = torch.full((len(sample),), self.macs, dtype=torch.int64)
-        return Prediction(cost, logits=self.network(sample))
+        return Prediction(cost, **self.task.answer(self.network(sample)))
 
     def stages(self, recipe: Recipe) -> Sequence[Stage]:
-        """One stage of cross-entropy."""
+        """One stage."""
         return [GradientStage("train", self, [{"params": self.parameters()}], self._loss, recipe, recipe.epochs)]
 
     def optimised(self) -> Static:
@@ -54,22 +55,27 @@ class Static(Method):
         return fast.eval()
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, logits = cross_entropy(self.network, batch)
-        return loss, {"correct": float((logits.argmax(1) == batch.target).float().mean())}
+        loss, right = task_loss(self.network, batch)
+        return loss, {"correct": float(right.mean())}
 
 
 def static(network: str, *, frames: int, size: int, classes: int, network_options: Mapping[str, Any]) -> Static:
     """The registered network `network` as a method."""
     module = registry.build_network(network, frames=frames, size=size, classes=classes, **network_options)
-    return Static(module, clip_spec(module, size, frames))
+    return Static(module, spec_of(module, size, frames))
 
 
 @functools.cache
 def static_cost(network: str, frames: int, size: int, classes: int) -> StaticCost | None:
-    """The cost of a registered network at an input, counted on meta tensors; None of a method, whose cost depends."""
-    if network in registry.methods():
+    """The cost of a registered network at an input, counted on meta tensors; None of a method, whose cost depends.
+
+    network: its name, or "network.part" for the part of it that gets the input ("resnet18_dilated.encoder").
+    """
+    name, _, part = network.partition(".")
+    if name in registry.methods():
         return None
     with torch.device("meta"):
-        module = registry.build_network(network, frames=frames, size=size, classes=classes)
-    macs, fvcore = both_conventions(module, (1, 3, frames, size, size))
+        whole = registry.build_network(name, frames=frames, size=size, classes=classes)
+    module = whole.get_submodule(part)
+    macs, fvcore = both_conventions(module, spec_of(whole, size, frames).shape(1))
     return StaticCost(macs=macs, fvcore=fvcore, params=sum(weight.numel() for weight in module.parameters()))

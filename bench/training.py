@@ -8,11 +8,10 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.data.sampling import Sampling, train_batches, train_steps
 from bench.data.split import Split
@@ -34,7 +33,7 @@ def bf16_on_cpu() -> bool:
 
 
 class GradientStage(Stage):
-    """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and a cosine to zero.
+    """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and the recipe's schedule to zero.
 
     groups: parameter groups, each with an optional "scale" of the learning rate. loss: batch to (loss, what to log).
     span: the part of the schedule that this stage goes through, (0, 1) for a schedule of its own.
@@ -69,7 +68,8 @@ class GradientStage(Stage):
         """One update."""
         self.method.train()
         first, last = self.span
-        rate = self.recipe.lr * schedule(first + (last - first) * self.done / self.steps, self.recipe.warmup)
+        gone = first + (last - first) * self.done / self.steps
+        rate = self.recipe.lr * schedule(gone, self.recipe.warmup, self.recipe.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
@@ -94,23 +94,14 @@ class GradientStage(Stage):
         self.done = state["done"]
 
 
-def cross_entropy(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of a batch, and the logits (B, classes).
-
-    A network with classifiers that act in training only has `training_logits(x)`: the weight of its loss and the logits
-    of each, its own first (TPN's auxiliary head).
+def schedule(share: float, warmup: float, fall: Literal["cosine", "poly"] = "cosine") -> float:
+    """Learning-rate factor after `share` of the steps: linear from a hundredth, over `warmup`, then half a cosine, or
+    the power 0.9 of what is left (DeepLab, Chen et al., TPAMI 2018).
     """
-    every = getattr(network, "training_logits", None)
-    heads = every(batch.sample) if every else [(1.0, network(batch.sample))]
-    loss = torch.stack([weight * F.cross_entropy(logits, batch.target) for weight, logits in heads]).sum()
-    return loss, heads[0][1]
-
-
-def schedule(share: float, warmup: float) -> float:
-    """Learning-rate factor after `share` of the steps: linear from a hundredth, over `warmup`, then half a cosine."""
     if share < warmup:
         return max(0.01, share / warmup)
-    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+    gone = (share - warmup) / (1 - warmup)
+    return (1 - gone) ** 0.9 if fall == "poly" else 0.5 * (1 + math.cos(math.pi * gone))
 
 
 class Checkpoint:
@@ -252,5 +243,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     sample = batch.sample.to(device)
     if sample.dim() == 5:
         sample = sample.contiguous(memory_format=torch.channels_last_3d)
-    target = batch.target.to(device) if isinstance(batch.target, Tensor) else batch.target
+    target = batch.target
+    if isinstance(target, Tensor):
+        target = target.to(device)
+    elif isinstance(target, list):  # the boxes of each sample
+        target = [boxes.to(device) for boxes in target]
     return Batch(sample, target, batch.index)

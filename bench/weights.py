@@ -27,7 +27,7 @@ def load(network: nn.Module, name: str, path: Path) -> None:
     """Loads the weights of the registered network `name` into `network`, in place.
 
     A classifier for another number of classes stays as it was drawn. The normalisation of pixels that the weights were
-    trained with is left in `network.normalisation`, for `clip_spec`.
+    trained with is left in `network.normalisation`, for `spec_of`.
 
     Raises:
         WeightsError: not a file of `weights import`, or of another network, or shapes differ elsewhere.
@@ -66,8 +66,10 @@ def _said(path: Path) -> dict[str, Any]:
     return said
 
 
-def clip_spec(network: nn.Module, size: int, frames: int) -> InputSpec:
-    """What a network takes as clips, its pixels normalised as its weights want them where they say so."""
+def spec_of(network: nn.Module, size: int, frames: int) -> InputSpec:
+    """What a network takes: clips, or images if it says so; pixels normalised as its weights want where they say so."""
     given: tuple[tuple[float, ...], tuple[float, ...]] | None = getattr(network, "normalisation", None)
     spec = InputSpec("clip", size, frames)
+    if getattr(network, "input_kind", "clip") == "image":
+        spec = InputSpec("image", size, unit="image")
     return replace(spec, mean=given[0], std=given[1]) if given else spec

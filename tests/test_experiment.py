@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import clocked
 from torch import Tensor
 
 from bench import experiment, profiles, registry, reproduce
@@ -160,10 +161,12 @@ def test_a_main_row_that_there_is_not_is_refused(tiny: Profile) -> None:
 
 def test_built_in_profiles_plan_and_smoke_covers_everything_registered() -> None:
     smoke = profiles.load("smoke")
-    parts = {part for one in plan(smoke, None, None) for part in one.method.split("/")}
+    smokes = [smoke, *map(profiles.load, ("smoke_localisation", "smoke_segmentation"))]
+    parts = {part for profile in smokes for one in plan(profile, None, None) for part in one.method.split("/")}
     # r2plus1d_18 is what `quick` itself runs
     assert parts | {"r2plus1d_18", "static"} == {*registry.networks(), *registry.methods()}
-    assert smoke.smoke and profiles.load("quick").also == ["smoke"] and not profiles.load("quick").smoke
+    assert all(one.smoke for one in smokes) and not profiles.load("quick").smoke
+    assert profiles.load("quick").also == [one.name for one in smokes]
     for name in profiles.names():
         assert plan(profiles.load(name), None, None)
 
@@ -188,7 +191,7 @@ def test_weights_in_a_profile_are_refused(tiny: Profile, tmp_path: Path) -> None
 def test_reproduce_ends_with_a_report_and_runs_nothing_twice(
     tiny: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    profile = tiny.model_copy(update={"frames": [8], "recipe": tiny.recipe})
+    profile = tiny.model_copy(update={"frames": [8], "smoke": True})  # smoke is not timed
     results = tmp_path / "runs"
     assert reproduce.reproduce([profile], results, None, None, ["r2plus1d_18"], 1) == 0
     pages = list((results / "report").iterdir())
@@ -197,6 +200,28 @@ def test_reproduce_ends_with_a_report_and_runs_nothing_twice(
     assert len(stamps) == 1
     assert reproduce.reproduce([profile], results, None, None, ["r2plus1d_18"], 1) == 0
     assert {path: path.stat().st_mtime_ns for path, _ in Store(results / "records")} == stamps
+
+
+def test_every_row_is_timed_against_its_twin_or_itself_and_a_twin_only_so(tiny: Profile) -> None:
+    narrow = Experiment("r2plus1d_18", (("width", 2),), 4, 0)
+    pair = [Experiment("vared/r2plus1d_18", (("search_space", 3), ("width", 2)), 4, 0), narrow]
+    alone = [STATIC, Experiment("faster", (), 4, 0), Experiment("vared/r2plus1d_18", (), 8, 0)]
+    jobs = reproduce._jobs(tiny, [*pair, *alone])
+    assert list(jobs) == [pair[0], *alone]
+    assert [(job.b, job.b_options, job.b_policy) for job in jobs.values()] == [
+        ("r2plus1d_18", {"width": 2}, ""),
+        ("r2plus1d_18", {}, ""),
+        ("faster", {}, "all"),
+        ("r2plus1d_18", {}, ""),
+    ]
+    assert [job.setting.frames for job in jobs.values()] == [4, 4, 4, 8]
+
+
+def test_the_outcome_of_a_timing_is_one_line() -> None:
+    assert reproduce._told(clocked.timing(1.5)) == "1.50 times as fast as r2plus1d_18 in batches of 8"
+    video = {"a": "faster", "a_options": {}, "b": "faster", "protocol": {"unit": "video"}}
+    assert reproduce._told(clocked.timing(**video)) == "100 videos/s in batches of 8"
+    assert reproduce._told(clocked.failed("why")) == "why"
 
 
 def test_broken_records_and_profiles_are_one_line(tiny: Profile, tmp_path: Path) -> None:

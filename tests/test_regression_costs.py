@@ -201,10 +201,10 @@ def test_rows_are_counted_at_the_size_of_their_network() -> None:
     [
         ("{", "Expecting property name"),
         ("[]", "valid dictionary"),
-        ('{"one": {"params": 1, "minimum": 1}}', "one: maximum: Field required"),
-        ('{"one": {"params": 1, "minimum": 1, "maximum": 1, "macs": 1}}', "one: macs: Extra inputs"),
-        ('{"one": {"params": 1, "minimum": 1.5, "maximum": 1}}', "one: minimum: Input should be a valid integer"),
-        ('{"one": {"params": -1, "minimum": 1, "maximum": 1}}', "one: params: Input should be greater"),
+        ('{"one": {"params": 1, "minimum": 1}}', "one.maximum: Field required"),
+        ('{"one": {"params": 1, "minimum": 1, "maximum": 1, "macs": 1}}', "one.macs: Extra inputs"),
+        ('{"one": {"params": 1, "minimum": 1.5, "maximum": 1}}', "one.minimum: Input should be a valid integer"),
+        ('{"one": {"params": -1, "minimum": 1, "maximum": 1}}', "one.params: Input should be greater"),
     ],
 )
 @pytest.mark.parametrize("update", [[], ["--update"]])

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench import registry
-from bench.data.sampling import _normalise
+from bench.data.sampling import normalised
 from bench.experiment import Experiment, Run
 from bench.method import InputSpec
 from bench.profiles import load
@@ -107,5 +107,5 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
     spec = InputSpec("clip", 2, 1, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
     for channels in (1, 3):  # grey is repeated
         pixels = torch.full((1, 1, 2, 2, channels), 51, dtype=torch.uint8)  # 0.2
-        found = _normalise(pixels, spec)[0, :, 0, 0, 0]
+        found = normalised(pixels, spec)[0, :, 0, 0, 0]
         torch.testing.assert_close(found, torch.tensor([-1.0, -1.0, -4.0]))

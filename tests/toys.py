@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,39 @@ class ToySplit:
     def video(self, index: int) -> Tensor:
         noise = np.random.default_rng(index).integers(0, 60, (*self.shape, 1))
         return torch.from_numpy((noise + 60 * int(self.targets[index])).astype(np.uint8))
+
+
+class ToyBoxes(ToySplit):
+    """Dark clips, `shape` (T, H, W), in which one bright rectangle stands still; brightness tells the class."""
+
+    task: Literal["boxes"] = "boxes"
+
+    def annotation(self, index: int) -> Tensor:
+        random, (_, height, width) = np.random.default_rng(index), self.shape
+        high, wide = random.integers(3, height // 2 + 1), random.integers(3, width // 2 + 1)
+        y, x = random.integers(height - high + 1), random.integers(width - wide + 1)
+        return torch.tensor([[x, y, x + wide, y + high, self.targets[index]]], dtype=torch.float32)
+
+    def video(self, index: int) -> Tensor:
+        video = torch.zeros(*self.shape, 1, dtype=torch.uint8)
+        x1, y1, x2, y2, label = self.annotation(index)[0].int().tolist()
+        video[:, y1:y2, x1:x2] = 85 + 85 * label
+        return video
+
+
+class ToyMasks(ToySplit):
+    """Pictures (1, H, W), each half dark and half bright, with nothing known of the line between."""
+
+    task: Literal["masks"] = "masks"
+
+    def annotation(self, index: int) -> Tensor:
+        edge = 2 + int(np.random.default_rng(index).integers(self.shape[2] - 3))
+        mask = torch.zeros(self.shape[1:], dtype=torch.int64)
+        mask[:, edge:], mask[:, edge - 1] = 1, -1
+        return mask
+
+    def video(self, index: int) -> Tensor:
+        return (self.annotation(index) == 1).to(torch.uint8)[None, :, :, None] * 255
 
 
 class Toy(Method):
@@ -144,7 +177,7 @@ class Detector(Toy):
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
         shares = self.head(sample.mean((-3, -2, -1))).softmax(1)
         score, label = shares.max(1)
-        boxes = [torch.tensor([[0, 0, 8, 8, float(s), float(k)]]) for s, k in zip(score, label, strict=True)]
+        boxes = [torch.tensor([[0, 0, 8, 8, 1, float(s), float(k)]]) for s, k in zip(score, label, strict=True)]
         return Prediction(torch.full((len(sample),), 15), boxes=boxes)
 
 

@@ -22,8 +22,9 @@ from bench.data.split import Split
 from bench.data.subset import held_out
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.training import GradientStage, cross_entropy
-from bench.weights import clip_spec
+from bench.task import task_loss, task_of
+from bench.training import GradientStage
+from bench.weights import spec_of
 
 SHORTCUTS = {"shortcut", "downsample"}  # what networks call the projection beside a residual branch
 REACH = 8.0  # thresholds, in standard deviations, beyond which practically every gate is open or closed
@@ -69,6 +70,7 @@ class CGNet(Method):
                 f"groups must be 2 or more, alpha above 0, weight 0 or more; got {groups}, {alpha}, {weight}"
             )
         self.network, self.spec, self.weight, self.budget = network, spec, weight, budget
+        self.task = task_of(network)
         self.static_macs = count_meta(network, spec.shape(1)).macs
         self.session = Session()
         gate = partial(GatedConv, session=self.session, groups=groups, grouped=grouped, shuffle=shuffle, alpha=alpha)
@@ -90,10 +92,10 @@ class CGNet(Method):
         return -statistics.NormalDist().inv_cdf(min(max(density, 0.01), 0.99))
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
-        """Class logits; skips what closed gates allow to skip, unless training."""
+        """The answer of the network's task; skips what closed gates allow to skip, unless training."""
         self.session.start(policy or Learned(), dense=self.training)
-        logits = self.network(sample)
-        return Prediction(self._total(self.session.macs), self.session.trace, logits=logits)
+        answer = self.task.answer(self.network(sample))
+        return Prediction(self._total(self.session.macs), self.session.trace, **answer)
 
     def account(self, trace: Trace) -> Tensor:
         """What is not gated, every base path, and the rest for the share of values whose gate is open; exact."""
@@ -119,12 +121,11 @@ class CGNet(Method):
         return [train, Calibration(self, self.budget, recipe.batch, last)] if self.budget and last else [train]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy + weight · Σ (Δ − T)² over all thresholds."""
+        """The task's loss + weight · Σ (Δ − T)² over all thresholds."""
         self.session.start(Learned(), dense=True)
-        loss, logits = cross_entropy(self.network, batch)
+        loss, right = task_loss(self.network, batch)
         penalty = torch.stack([(unit.threshold - self.target).square().sum() for unit in self.units]).sum()
-        correct = (logits.detach().argmax(1) == batch.target).float().mean()
-        return loss + self.weight * penalty, {"correct": float(correct), "share": self._share()}
+        return loss + self.weight * penalty, {"correct": float(right.mean()), "share": self._share()}
 
     def _share(self) -> float:
         """Mean cost of the last pass, as a share of the plain network's."""
@@ -271,7 +272,7 @@ def cgnet(
     module = registry.build_network(network, frames=frames, size=size, classes=classes, **network_options)
     return CGNet(
         module,
-        clip_spec(module, size, frames),
+        spec_of(module, size, frames),
         groups=groups,
         target=target,
         grouped=grouped,

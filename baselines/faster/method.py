@@ -16,7 +16,8 @@ from bench import registry
 from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
-from bench.training import GradientStage, cross_entropy
+from bench.task import task_loss
+from bench.training import GradientStage
 
 
 class ClipNetwork(nn.Module):
@@ -159,8 +160,8 @@ class Faster(Method):
         return torch.stack(losses).sum(), logged
 
     def _sequence_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, logits = cross_entropy(self.network, batch)
-        return loss, {"correct": _correct(logits, batch.target)}
+        loss, right = task_loss(self.network, batch)
+        return loss, {"correct": float(right.mean())}
 
 
 def _correct(logits: Tensor, target: Tensor) -> float:

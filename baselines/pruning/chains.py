@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import collections
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
+
+from bench.calls import Call, one_pass
 
 ZERO_TO_ZERO = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish),
@@ -34,49 +32,15 @@ class Chain:
     consumer: str
 
 
-class _Uses(TorchDispatchMode):
-    """Counts how often each tensor is an argument; keeps all of them, so that no id is used twice."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: collections.Counter[int] = collections.Counter()
-        self.kept: list[Any] = []
-
-    def note(self, values: Any) -> None:
-        """One more use of every tensor in `values`."""
-        tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
-        self.kept += tensors
-        self.counts.update(map(id, tensors))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.note((args, kwargs))
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass
-class _Call:
-    """A layer's call in a pass; source: its first argument, None where that was given by name."""
-
-    name: str
-    module: nn.Module
-    source: Any
-    result: Any
-
-    @property
-    def in_place(self) -> bool:
-        return self.result is self.source
-
-
 def find_chains(network: nn.Module, shape: Sequence[int]) -> list[Chain]:
     """The chain of every ungrouped convolution that one pass over an input of `shape` calls once, as it calls them.
 
     What is safe is read from the tensors of that pass (on the meta device), not from names: a layer belongs to a chain
     if the dispatcher saw nobody else use what it takes.
     """
-    calls, uses = _calls(network, shape)
-    times = collections.Counter(call.name for call in calls)
-    once = [call for call in calls if times[call.name] == 1]
-    return [_follow(call, once[place + 1 :], uses) for place, call in enumerate(once) if _mixes(call.module)]
+    found = one_pass(network, shape, lambda module: _mixes(module) or _channelwise(module))
+    calls, uses = found.calls, found.uses
+    return [_follow(call, calls[place + 1 :], uses) for place, call in enumerate(calls) if _mixes(call.module)]
 
 
 def depthwise(module: nn.Module) -> bool:
@@ -98,9 +62,9 @@ def _channelwise(module: nn.Module) -> bool:
     return type(module) in ZERO_TO_ZERO or depthwise(module)
 
 
-def _follow(head: _Call, later: Sequence[_Call], uses: collections.Counter[int]) -> Chain:
+def _follow(head: Call, later: Sequence[Call], uses: collections.Counter[int]) -> Chain:
     """Goes from `head` along `later` calls as long as each is the only one to see what it takes."""
-    links, last, taken = list[_Call](), head, 0  # taken: uses of the last result by the chain itself
+    links, last, taken = list[Call](), head, 0  # taken: uses of the last result by the chain itself
     for call in later:
         if call.source is not last.result:
             continue
@@ -114,28 +78,3 @@ def _follow(head: _Call, later: Sequence[_Call], uses: collections.Counter[int])
     while links and links[-1].in_place:  # what it changed may be read under another name
         links.pop()
     return Chain(head.name, tuple(link.name for link in links), "")
-
-
-def _calls(network: nn.Module, shape: Sequence[int]) -> tuple[list[_Call], collections.Counter[int]]:
-    """Calls of all layers that can be in a chain, and how often each tensor was used, the answer once more."""
-    meta, calls, uses = copy.deepcopy(network).to("meta").eval(), list[_Call](), _Uses()
-
-    def leave(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, result: Any) -> None:
-            call = _Call(name, module, args[0] if args else None, result)
-            uses.kept += call.source, call.result
-            calls.append(call)
-
-        return hook
-
-    for name, module in meta.named_modules():
-        if _mixes(module) or _channelwise(module):
-            module.register_forward_hook(leave(name))
-    with torch.no_grad(), uses:
-        uses.note(meta(torch.empty(tuple(shape), device="meta", dtype=_precision(meta))))
-    return calls, uses.counts
-
-
-def _precision(network: nn.Module) -> torch.dtype:
-    floating = (weight.dtype for weight in network.parameters() if weight.is_floating_point())
-    return next(floating, torch.get_default_dtype())

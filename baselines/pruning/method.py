@@ -16,8 +16,9 @@ from bench import registry
 from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
-from bench.training import GradientStage, cross_entropy
-from bench.weights import clip_spec
+from bench.task import task_loss, task_of
+from bench.training import GradientStage
+from bench.weights import spec_of
 
 Kind = Literal["weights", "channels", "2:4"]
 
@@ -55,6 +56,7 @@ class Pruned(Method):
         _check(budget, scope, kind, rounds, retrain, retrain_lr)
         count = count_meta(network, spec.shape(1))
         self.network, self.spec, self.static = network, spec, count.macs
+        self.task = task_of(network)
         self.kind, self.exact = kind, kind == "channels"
         self.retrain, self.retrain_lr = retrain, retrain_lr
         self.budgets = [1.0] if kind == "2:4" else [budget ** (i / rounds) for i in range(1, rounds + 1)]
@@ -70,11 +72,11 @@ class Pruned(Method):
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
-        """Class logits, at the same cost for every sample."""
+        """The answer of the network's task, at the same cost for every sample."""
         if self._ready is None:
             self._ready = self.scheme.macs, self.network if self.training else self.compact()
         macs, runs = self._ready
-        return Prediction(torch.full((len(sample),), macs, dtype=torch.int64), logits=runs(sample))
+        return Prediction(torch.full((len(sample),), macs, dtype=torch.int64), **self.task.answer(runs(sample)))
 
     def train(self, mode: bool = True) -> Pruned:
         """Training or evaluation; what evaluation runs is made anew."""
@@ -126,8 +128,8 @@ class Pruned(Method):
         return [train, *(Retrain(self, number, *pair, slow) for number, pair in enumerate(pairs, 1))]
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, logits = cross_entropy(self.network, batch)
-        return loss, {"correct": float((logits.argmax(1) == batch.target).float().mean())}
+        loss, right = task_loss(self.network, batch)
+        return loss, {"correct": float(right.mean())}
 
 
 class Retrain(GradientStage):
@@ -197,7 +199,7 @@ def pruned(
     module = registry.build_network(network, frames=frames, size=size, classes=classes, **network_options)
     return Pruned(
         module,
-        clip_spec(module, size, frames),
+        spec_of(module, size, frames),
         budget=budget,
         scope=scope,
         kind=kind,

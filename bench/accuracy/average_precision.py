@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.accuracy.intervals import Interval, _draws, _estimate
+from bench.accuracy.intervals import Interval, estimate
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -83,12 +83,9 @@ def mean_average_precision_interval(
     rankings = [_rankings(of_seed, carried, codes) for of_seed in array]
 
     def mean(weights: Floats) -> Floats:
-        return np.stack([_mean(_classes(classes, weights.T)) for classes in rankings], axis=1)
+        return np.stack([mean_over_classes(_classes(classes, weights.T)) for classes in rankings], axis=1)
 
-    value, low, high = _estimate(mean, codes, resamples, seed, rows=50)
-    drawn = np.concatenate([mean(weights) for weights in _draws(int(codes.max()) + 1, resamples, seed, rows=50)])
-    excess = float((drawn - value).mean())
-    return Interval(value, low - excess, high - excess)
+    return estimate(mean, int(codes.max()) + 1, resamples, seed, rows=50, centred=True)
 
 
 def _check(scores: Floats, targets: ArrayLike) -> tuple[Floats, Bools]:
@@ -150,7 +147,7 @@ def _of_class(ranking: _Ranking, weights: Floats) -> Floats:
     return np.asarray(np.where(count > 0, (hits * precision).sum(0) / np.maximum(count, 1), np.nan))
 
 
-def _mean(precision: Floats) -> Floats:
+def mean_over_classes(precision: Floats) -> Floats:
     """Over the classes that a draw holds: (K, B) -> (B,), NaN where it holds none."""
     held = np.count_nonzero(~np.isnan(precision), axis=0)
     return np.asarray(np.where(held > 0, np.nansum(precision, axis=0) / np.maximum(held, 1), np.nan))

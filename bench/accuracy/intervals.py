@@ -108,6 +108,31 @@ def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: 
     return _estimate(correlation, codes, resamples, seed, rows=50)
 
 
+def estimate(
+    statistic: Statistic, sources: int, resamples: int = 2000, seed: int = 0, rows: int = 200, centred: bool = False
+) -> Interval:
+    """Any statistic of so many sources, under the scheme of this module's docstring.
+
+    rows: draws at a time, to bound the memory.
+    centred: the draws are moved by as much as they lie above the estimate on average. For statistics that drawing
+    with replacement biases: a source that is drawn twice confirms itself in a ranking, a rare class may not be drawn.
+    """
+    seeds = statistic(np.ones((1, sources)))
+    value = float(_mean(seeds)[0])
+    if sources < 2:
+        return Interval(value, float("nan"), float("nan"))
+    drawn = np.concatenate([_mean(statistic(part)) for part in _draws(sources, resamples, seed, rows)])
+    if centred:
+        drawn = drawn - (drawn - value).mean()
+    count = seeds.shape[1]
+    if count > 1:
+        quantiles = (np.arange(resamples) + 0.5) / resamples
+        t = np.random.default_rng(seed).permutation(special.stdtrit(count - 1, quantiles))
+        drawn = drawn + t * (seeds - seeds[:, :1]).std(ddof=1) / np.sqrt(count)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
 def _check(values: ArrayLike, groups: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
     """Values as (seeds, videos) and the number 0..G-1 of every video's source."""
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
@@ -125,20 +150,7 @@ def _sums(values: Floats, codes: NDArray[np.intp]) -> Floats:
 
 
 def _estimate(statistic: Statistic, codes: NDArray[np.intp], resamples: int, seed: int, rows: int = 200) -> Interval:
-    """The scheme of this module's docstring, `rows` draws at a time to bound the memory."""
-    sources = int(codes.max()) + 1
-    seeds = statistic(np.ones((1, sources)))
-    value = float(_mean(seeds)[0])
-    if sources < 2:
-        return Interval(value, float("nan"), float("nan"))
-    drawn = np.concatenate([_mean(statistic(part)) for part in _draws(sources, resamples, seed, rows)])
-    count = seeds.shape[1]
-    if count > 1:
-        quantiles = (np.arange(resamples) + 0.5) / resamples
-        t = np.random.default_rng(seed).permutation(special.stdtrit(count - 1, quantiles))
-        drawn = drawn + t * (seeds - seeds[:, :1]).std(ddof=1) / np.sqrt(count)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    return estimate(statistic, int(codes.max()) + 1, resamples, seed, rows)
 
 
 def _mean(values: Floats) -> Floats:

@@ -113,7 +113,7 @@ def _form(method: Method, prediction: Any, batch: int) -> Iterator[str]:
     if sum(kind is not None for kind in kinds) != 1:
         yield "a prediction needs exactly one of logits, boxes and masks"
     elif not _shaped(prediction, batch):
-        yield f"logits must be (B, K), masks (B, K, H, W), boxes (n, 6) for each sample, and B is {batch}"
+        yield f"logits must be (B, K), masks (B, K, H, W), boxes (n, 7) for each sample, and B is {batch}"
     elif not all(bool(part.isfinite().all()) for row in range(batch) for part in _answer(prediction, row)):
         yield "the answer is not finite"
     decisions = method.decisions()
@@ -126,7 +126,7 @@ def _form(method: Method, prediction: Any, batch: int) -> Iterator[str]:
 
 def _shaped(prediction: Prediction, batch: int) -> bool:
     if prediction.boxes is not None:
-        each = all(boxes.dim() == 2 and boxes.shape[1] == 6 for boxes in prediction.boxes)
+        each = all(boxes.dim() == 2 and boxes.shape[1] == 7 for boxes in prediction.boxes)
         return len(prediction.boxes) == batch and each
     dense, dims = (prediction.logits, 2) if prediction.masks is None else (prediction.masks, 4)
     return dense is not None and dense.dim() == dims and len(dense) == batch

@@ -68,6 +68,7 @@ def both_conventions(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]
     """Our multiply-adds, and what fvcore's default total is of convolutions, matrix products and batch normalisations.
 
     That adds two for every value that a batch normalisation gives, and leaves out operations that are not torch's own.
+    The four that it adds for every value that is resized bilinearly are not among ours here.
     fvcore itself needs real tensors, so minutes and gigabytes at the published sizes; a test holds this against it.
     """
     normalised: list[int] = []

@@ -65,11 +65,15 @@ class Count:
 
 
 class _Group:
-    """Samples for which work runs together, and the equal share of each so far."""
+    """Samples for which work runs together, and the equal share of each so far.
 
-    def __init__(self, index: Sequence[int], batch: int) -> None:
-        self.index, self.share = index, 0
-        self.exists = len(index) > 0 and min(index) >= 0 and max(index) < batch
+    rows: which of the samples `around` them; index: their numbers in the whole batch, none if a row does not exist.
+    """
+
+    def __init__(self, rows: Sequence[int], around: Sequence[int]) -> None:
+        self.rows, self.size, self.share = rows, len(around), 0
+        exist = all(0 <= row < len(around) for row in rows)
+        self.index = [around[row] for row in rows] if exist else []
 
 
 class Counter:
@@ -92,7 +96,7 @@ class Counter:
         self._by_module: collections.Counter[str] = collections.Counter()
         self._by_operation: collections.Counter[str] = collections.Counter()
         self._uncounted: collections.Counter[str] = collections.Counter()
-        self._groups = [_Group(range(batch), batch)]
+        self._groups = [_Group(range(batch), range(batch))]
         self._per_sample = [0] * batch  # of closed groups
 
     def __enter__(self) -> Counter:
@@ -135,8 +139,8 @@ class Counter:
     def _end_module(self, *_: Any) -> None:
         self._running.pop()
 
-    def _begin_group(self, index: Sequence[int]) -> None:
-        self._groups.append(_Group(index, self._batch))
+    def _begin_group(self, rows: Sequence[int]) -> None:
+        self._groups.append(_Group(rows, self._groups[-1].index))
 
     def _end_group(self) -> None:
         group = self._groups.pop()
@@ -151,8 +155,8 @@ class Counter:
             return
         self._by_module[self._running[-1]] += macs
         group = self._groups[-1]
-        if not group.exists:
-            raise CountError(f"{operation} runs for samples {list(group.index)} of a batch of {self._batch}")
+        if not group.index:
+            raise CountError(f"{operation} runs for samples {list(group.rows)} of a batch of {group.size}")
         share, rest = divmod(macs, len(group.index))
         if rest:
             raise CountError(f"{macs} multiply-adds of {operation} do not divide evenly by {len(group.index)} samples")
@@ -206,8 +210,8 @@ class _Interceptor(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class samples:
     """Names the samples for which the enclosed work runs, each as often as it has an equal part in it.
 
-    `index`: their numbers in the batch, a sequence or an integer tensor (n,). Without an active counter this does
-    nothing at all. Inside another `samples` the inner one holds.
+    `index`: their numbers in the batch, a sequence or an integer tensor (n,). Inside another `samples` the batch is
+    what that one names: its first sample is 0. Without an active counter this does nothing at all.
 
     Raises:
         CountError: `index` is a mask rather than numbers.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError, validate_call
 
 from bench.data.split import DataError, Dataset
+from bench.faults import first_fault
 
 if TYPE_CHECKING:
     from bench.data.video import VideoReader
@@ -23,6 +24,12 @@ DATASETS = {
     "surveillance_fight": "bench.data.builders:surveillance_fight",
     "list": "bench.data.builders:listed",
     "folders": "bench.data.builders:folders",
+    "composed": "bench.data.composed:composed",
+    "jhmdb": "bench.data.jhmdb:jhmdb",
+    "furg_fire": "bench.data.furg_fire:furg_fire",
+    "scenes": "bench.data.scenes:scenes",
+    "camvid": "bench.data.camvid:camvid",
+    "ade20k": "bench.data.ade20k:ade20k",
 }
 """Name -> "module:function"; the function's other parameters are the dataset's options."""
 
@@ -50,8 +57,7 @@ def build(name: str, *, data_root: Path | None, frames: int, size: int, options:
     try:
         dataset = validate_call(builder)(**taken, **options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise DataError(f"{name}: {first_fault(error)}") from None
     assert isinstance(dataset, Dataset)
     return dataset
 
@@ -76,7 +82,7 @@ def ut_interaction(
     from bench.data.lists import Splitting, list_dataset
 
     return list_dataset(
-        _folder(data_root, "ut_interaction") / "clips.csv",
+        set_folder(data_root, "ut_interaction") / "clips.csv",
         _reader(size, short_side, rate),
         Splitting(fold=fold, validation_fold=(fold + 1) % 10),
         name="ut_interaction",
@@ -107,7 +113,7 @@ def surveillance_fight(
     from bench.data.lists import Splitting, list_dataset
 
     return list_dataset(
-        _folder(data_root, "surveillance_fight") / "clips.csv",
+        set_folder(data_root, "surveillance_fight") / "clips.csv",
         _reader(size, short_side, rate),
         Splitting(fold=fold, seed=seed),
         name="surveillance_fight",
@@ -190,7 +196,7 @@ def _reader(size: int, short_side: int | None, rate: float | None) -> VideoReade
     return VideoReader(short_side or round(size * 8 / 7), rate)
 
 
-def _folder(data_root: Path | None, name: str) -> Path:
+def set_folder(data_root: Path | None, name: str) -> Path:
     """The folder of a set under the data root."""
     if data_root is None:
         raise DataError(f"{name}: needs a data root; set VARED_DATA, or --data-root, to the folder that holds {name}/")

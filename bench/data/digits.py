@@ -50,7 +50,7 @@ Array = NDArray[np.float32]
 Real = NDArray[np.float64]
 
 
-def _generator(seed: int, name: str, index: int = 0) -> np.random.Generator:
+def generator(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """A generator of its own for everything that is drawn, so that no draw depends on another."""
     return np.random.default_rng([seed, crc32(name.encode()), index])
 
@@ -88,7 +88,7 @@ def travelled(moving: int, phase: int, frames: int, length: int) -> NDArray[np.i
 
 
 @dataclass(frozen=True)
-class _Source:
+class DigitSource:
     """Of one split: glyphs (M, 8, 8) in 0..1 and their rows in the set by digit, and other digits for distractors."""
 
     glyphs: dict[int, Array]
@@ -96,11 +96,11 @@ class _Source:
     others: Array
 
 
-def _sources(seed: int) -> dict[str, _Source]:
+def digit_sources(seed: int) -> dict[str, DigitSource]:
     """Splits the source digits; every split gets as many of each digit class, so that all sources count alike."""
     data = load_digits()
     images = (data.images / 16).astype(np.float32)
-    rng = _generator(seed, "sources")
+    rng = generator(seed, "sources")
     shuffled = {digit: rng.permutation(np.flatnonzero(data.target == digit)) for digit in range(10)}
     total = min(len(shuffled[digit]) for digit in DIGITS)
     result, start = {}, 0
@@ -110,7 +110,7 @@ def _sources(seed: int) -> dict[str, _Source]:
         start = end
         others = [row for digit, rows in part.items() if digit not in DIGITS for row in rows]
         glyphs = {digit: images[part[digit]] for digit in DIGITS}
-        result[name] = _Source(glyphs, {digit: [int(i) for i in part[digit]] for digit in DIGITS}, images[others])
+        result[name] = DigitSource(glyphs, {digit: [int(i) for i in part[digit]] for digit in DIGITS}, images[others])
     return result
 
 
@@ -130,7 +130,7 @@ class DigitsSplit:
     classes: Sequence[str]
     targets: NDArray[Any]
 
-    def __init__(self, name: str, source: _Source, videos: int, size: int, frames: int, seed: int) -> None:
+    def __init__(self, name: str, source: DigitSource, videos: int, size: int, frames: int, seed: int) -> None:
         self.name, self.size, self.frames, self.seed = name, size, frames, seed
         self.shape = (size, size + size // 4)
         self.length = CLIPS * frames
@@ -161,7 +161,7 @@ class DigitsSplit:
 
     def _draw(self, videos: int) -> None:
         """Draws the parameters of all videos; row i is the same however many follow."""
-        uniform = _generator(self.seed, self.name).random((videos, 10 + 6 * DISTRACTORS))
+        uniform = generator(self.seed, self.name).random((videos, 10 + 6 * DISTRACTORS))
         (speed, moving, self._phase, self._x, self._y, drift, self._drift_angle, share, noise, count) = uniform.T[:10]
         others = self._source.others
         # Distractors are 4x4 parts of digits of other classes: (digits, 25 places, 4, 4).
@@ -250,7 +250,7 @@ class DigitsSplit:
 
     def render(self, index: int) -> NDArray[np.uint8]:
         """Makes a video, uint8 (T, H, W)."""
-        rng = _generator(self.seed, self.name, 1 + index)
+        rng = generator(self.seed, self.name, 1 + index)
         picture = self._background(index, rng)
         for number in range(self._columns["distractors"][index]):
             picture += self._distractor(index, number) * (np.float32(FRAGMENT) - picture)
@@ -317,7 +317,7 @@ def digits(
     for name, value in parameters.items():
         if value < least.get(name, 1):
             raise DataError(f"digits: {name} must be at least {least.get(name, 1)}, not {value}")
-    sources = _sources(seed)
+    sources = digit_sources(seed)
     train, validation, test = (
         DigitsSplit(name, sources[name], parameters[f"{name}_videos"], size, frames, seed) for name in SHARES
     )

@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench.data.split import DataError, Split
+from bench.data.annotation import collated, cropped, mirrored
+from bench.data.scale import padded, rescaled, rescaled_annotation
+from bench.data.split import DataError, Split, annotated
 from bench.method import Batch, InputSpec
+
+SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair part of the set
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,16 @@ class Sampling:
     """Which frames make a clip.
 
     dense: consecutive frames, `stride` apart, starting anywhere. uniform: one frame from each of as many equal
-    segments of the video as the clip has frames (TSN, Wang et al., ECCV 2016); `stride` plays no part.
+    segments of the video as the clip has frames (TSN, Wang et al., ECCV 2016); `stride` plays no part. scales: factors,
+    one drawn for each training sample, by which its pictures are rescaled before the crop.
 
     Raises:
-        DataError: no such mode, or a stride below 1.
+        DataError: no such mode, a stride below 1, or a factor that is not above 0.
     """
 
     mode: Literal["dense", "uniform"] = "dense"
     stride: int = 1
+    scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         """Checks both fields."""
@@ -40,17 +46,20 @@ class Sampling:
             raise DataError(f"sampling must be dense or uniform, got {self.mode!r}")
         if self.stride < 1:
             raise DataError(f"stride must be 1 or more, got {self.stride}")
+        if not self.scales or min(self.scales) <= 0:
+            raise DataError(f"scales must be one or more factors above 0, got {list(self.scales)}")
 
 
 @dataclass(frozen=True)
 class _Views:
-    """V views: the row of each (V,), and its shares: of time (V, P), of the longer and shorter side (V,)."""
+    """V views: the row of each (V,), its shares: of time (V, P), of the longer and shorter side (V,), and its scale."""
 
     rows: NDArray[np.int64]
     time: NDArray[np.float64]
     long: NDArray[np.float64]
     short: NDArray[np.float64]
     mirror: NDArray[np.bool_]
+    scale: NDArray[np.float64]
 
 
 def train_steps(split: Split, batch: int) -> int:
@@ -87,7 +96,8 @@ def train_batches(
     parts = _parts(spec, sampling)
     draws = np.random.default_rng([seed, epoch, 1]).random((len(split), parts + 3))[order]
     mirror = (draws[:, parts + 2] < 0.5) & split.flip
-    views = _Views(order, draws[:, :parts], draws[:, parts], draws[:, parts + 1], mirror)
+    scale = np.random.default_rng([seed, epoch, 2]).choice(np.asarray(sampling.scales), len(split))[order]
+    views = _Views(order, draws[:, :parts], draws[:, parts], draws[:, parts + 1], mirror, scale)
     chunks = [np.arange(step * batch, (step + 1) * batch) for step in range(skip, steps)]
     return _load(_Cutter(split, spec, sampling, views), chunks, workers)
 
@@ -120,9 +130,16 @@ def test_batches(
     time = np.tile(np.repeat(moments, crops), len(videos))
     time = np.broadcast_to(time[:, None], (count, _parts(spec, sampling)))
     long = np.tile(places, len(videos) * clips)
-    views = _Views(np.repeat(videos, clips * crops), time, long, np.full(count, 0.5), np.zeros(count, bool))
+    short, mirror, scale = np.full(count, 0.5), np.zeros(count, bool), np.ones(count)
+    views = _Views(np.repeat(videos, clips * crops), time, long, short, mirror, scale)
     chunks = [np.arange(first, min(first + batch, count)) for first in range(0, count, batch)]
     return _load(_Cutter(split, spec, sampling, views), chunks, workers)
+
+
+def chosen_rows(split: Split, count: int) -> NDArray[np.int64]:
+    """The first `count` rows (0: all) of one fixed shuffle, in rising order."""
+    rows = np.random.default_rng(SHUFFLE).permutation(len(split))
+    return np.sort(rows[: count or len(rows)])
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # its name makes pytest take it for a test
@@ -137,31 +154,43 @@ class _Cutter(Dataset[Batch | DataError]):
     def __getitem__(self, chunk: NDArray[np.int64]) -> Batch | DataError:
         """An error is handed over as a value: the loader would bury its one line in a worker's traceback."""
         try:
-            clips = torch.stack([self._cut(view) for view in chunk])
+            cut = [self._cut(view) for view in chunk]
         except DataError as error:
             return error
-        mirror = torch.from_numpy(self.views.mirror[chunk])
+        clips, mirror = torch.stack([clip for clip, _ in cut]), torch.from_numpy(self.views.mirror[chunk])
         if mirror.any():
             clips[mirror] = clips[mirror].flip(3)
         rows = self.views.rows[chunk]
-        target = torch.as_tensor(self.split.targets[rows], dtype=torch.int64)
-        return Batch(_normalise(clips, self.spec), target, torch.from_numpy(rows))
+        target: Any = torch.as_tensor(self.split.targets[rows], dtype=torch.int64)
+        annotations = [annotation for _, annotation in cut if annotation is not None]
+        if annotations:
+            pairs = zip(annotations, mirror.tolist(), strict=True)
+            target = collated([mirrored(one, self.spec.size) if flip else one for one, flip in pairs])
+        return Batch(normalised(clips, self.spec), target, torch.from_numpy(rows))
 
-    def _cut(self, view: int) -> Tensor:
-        """The frames of all clips of one view, uint8 (N·T, S, S, C)."""
-        views, size = self.views, self.spec.size
-        video = self.split.video(int(views.rows[view]))
+    def _cut(self, view: int) -> tuple[Tensor, Tensor | None]:
+        """The frames of all clips of one view, uint8 (N·T, S, S, C), and their boxes or mask, where there are any."""
+        views, size, row = self.views, self.spec.size, int(self.views.rows[view])
+        video, split = self.split.video(row), annotated(self.split)
+        annotation = split.annotation(row) if split else None
+        if (factor := float(views.scale[view])) != 1:
+            video, before = rescaled(video, factor), video
+            annotation = None if annotation is None else rescaled_annotation(annotation, before, video)
+        if annotation is not None and not annotation.is_floating_point():  # a shrunk picture is filled up with black
+            video = padded(video.movedim(3, 1), size, 0).movedim(1, 3)
+            annotation = padded(annotation, size, -1)
         length, height, width, channels = video.shape
         if min(height, width) < size or channels not in (1, self.spec.channels):
             raise DataError(
-                f"video {views.rows[view]} of the split: {width}x{height} pixels in {channels} channels do not give a "
+                f"video {row} of the split: {width}x{height} pixels in {channels} channels do not give a "
                 f"crop of {size} in {self.spec.channels}"
             )
         shares = (views.short[view], views.long[view])
         down, along = shares if width >= height else shares[::-1]
         y, x = _place(height - size, down), _place(width - size, along)
         frames = _frames(length, self.spec, self.sampling, views.time[view].tolist())
-        return video[:, y : y + size, x : x + size].index_select(0, torch.tensor(frames))
+        clip = video[:, y : y + size, x : x + size].index_select(0, torch.tensor(frames))
+        return clip, None if annotation is None else cropped(annotation, y, x, size)
 
 
 def _load(cutter: _Cutter, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Batch]:
@@ -217,7 +246,7 @@ def _frames(length: int, spec: InputSpec, sampling: Sampling, shares: list[float
     return [min(frame, length - 1) for frame in chosen]
 
 
-def _normalise(clips: Tensor, spec: InputSpec) -> Tensor:
+def normalised(clips: Tensor, spec: InputSpec) -> Tensor:
     """uint8 (B, N·T, S, S, C) to float32 samples of `spec.shape(B)`, grey repeated to all channels."""
     count, frames = _shape(spec)
     clips = clips.view(len(clips), count, frames, *clips.shape[2:]).permute(0, 1, 5, 2, 3, 4)  # (B, N, C, T, S, S)

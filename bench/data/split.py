@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,30 @@ class Split(Protocol):
             DataError: the file cannot be read; the message names it.
         """
         ...
+
+
+class AnnotatedSplit(Split, Protocol):
+    """Rows with boxes or a mask each.
+
+    Of boxes a row is a key frame: its video is the clip that ends with it, `groups` tells the independent source, and
+    `targets` is the class of its first box, 0 where there is none. Of masks a row is an image, a video of one frame.
+    """
+
+    task: Literal["boxes", "masks"]
+
+    def annotation(self, index: int) -> Tensor:
+        """Of the last frame of `video(index)`, in its pixels: boxes float32 (m, 5) as x1, y1, x2, y2, class; or a mask
+        int64 (H, W), -1 where nothing is known.
+
+        Raises:
+            DataError: the file cannot be read; the message names it.
+        """
+        ...
+
+
+def annotated(split: Split) -> AnnotatedSplit | None:
+    """The split as one with boxes or masks; None if its answers are classes."""
+    return cast(AnnotatedSplit, split) if getattr(split, "task", "classes") != "classes" else None
 
 
 @dataclass(frozen=True)

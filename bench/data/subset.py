@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.split import DataError, Split
+from bench.data.split import DataError, Split, annotated
 
 SHUFFLE = 20201207  # of the sources
 
@@ -26,12 +27,15 @@ class Subset:
     groups: NDArray[np.str_] = field(init=False)
     attributes: pd.DataFrame = field(init=False)
     flip: bool = field(init=False)
+    task: Literal["classes", "boxes", "masks"] = field(init=False)
 
     def __post_init__(self) -> None:
         """Takes the rows out of everything that is one row a video."""
         self.classes, self.flip = self.whole.classes, self.whole.flip
         self.targets, self.groups = self.whole.targets[self.rows], self.whole.groups[self.rows]
         self.attributes = self.whole.attributes.iloc[self.rows].reset_index(drop=True)
+        found = annotated(self.whole)
+        self.task = found.task if found else "classes"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,6 +43,12 @@ class Subset:
     def video(self, index: int) -> Tensor:
         """As of the whole split."""
         return self.whole.video(int(self.rows[index]))
+
+    def annotation(self, index: int) -> Tensor:
+        """As of the whole split, which must have boxes or masks."""
+        found = annotated(self.whole)
+        assert found is not None
+        return found.annotation(int(self.rows[index]))
 
 
 def held_out(split: Split, share: float = 0.1, least: int = 1) -> tuple[Subset, Subset]:

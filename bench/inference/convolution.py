@@ -42,15 +42,16 @@ def seconds(form: Callable[[Tensor], object], x: Tensor) -> float:
     form(x)
     found: list[float] = []
     while len(found) < RUNS and sum(found) < LONG:
-        _settle(x)
+        settle(x)
         start = time.perf_counter()
         form(x)
-        _settle(x)
+        settle(x)
         found.append(time.perf_counter() - start)
     return min(found)
 
 
-def _settle(x: Tensor) -> None:
+def settle(x: Tensor) -> None:
+    """Waits until what was asked of the device of `x` is done."""
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
 

@@ -17,10 +17,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bench import registry
 from bench.cost import CountError, count_meta
+from bench.faults import first_fault
 from bench.method import Method
 from bench.records import Strict, write_atomically
 from bench.tables.schema import Table
 from bench.tables.static_costs import key
+from bench.weights import spec_of
 
 UNDER = "r2plus1d_18"
 """What a registered method that wraps a network is locked on; the tables' rows lock it on others."""
@@ -133,7 +135,7 @@ def costs_of(entry: Entry) -> Costs:
     if entry.method in registry.networks():
         with torch.device("meta"):
             network = registry.build_network(entry.method, **_input(entry), **dict(entry.options))
-        macs = count_meta(network, (1, 3, entry.frames, entry.size, entry.size)).macs
+        macs = count_meta(network, spec_of(network, entry.size, entry.frames).shape(1)).macs
         params = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         return Costs(params=params, minimum=macs, maximum=macs)
     try:
@@ -205,9 +207,7 @@ def read_lock(path: Path) -> dict[str, Costs]:
             f"{path}: there is no cost lock; `vared-bench regress --costs-only --update` writes it"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join(map(str, first["loc"]))
-        raise LockError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from None
+        raise LockError(f"{path}: {first_fault(error)}") from None
     except ValueError as error:
         raise LockError(f"{path}: {error}") from None
 

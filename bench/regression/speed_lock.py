@@ -11,6 +11,7 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
+from bench.faults import first_fault
 from bench.records import Strict
 from bench.regression.costs import LockError
 from bench.regression.judgement import Pair
@@ -53,8 +54,7 @@ def read_speed_lock(path: Path) -> SpeedLock | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise LockError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise LockError(f"{path}: {first_fault(error)}") from None
     except ValueError as error:
         raise LockError(f"{path}: {error}") from None
 

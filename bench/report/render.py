@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bench.accuracy.intervals import Interval
 from bench.records import Record, write_atomically
 from bench.report import text
-from bench.tables.comparison import Line, compare, described, frames
+from bench.tables.comparison import Line, accuracies, compare, described, frames
 from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow, join
 from bench.tables.runs import Block, blocks, flat
 from bench.tables.schema import Claim, Column, Erratum, Row, Table, ids, load
@@ -128,7 +128,7 @@ def _environment(escape: bool) -> Environment:
         settings,
     )
     helpers += (notes, records, point_counts, at_points, timing_settings, untold, by_subject, clocked)
-    helpers += (point_settings, described)
+    helpers += (point_settings, described, accuracies)
     environment.globals.update({function.__name__: function for function in helpers})
     return environment
 

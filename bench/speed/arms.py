@@ -54,7 +54,9 @@ class Arms:
 
     def _arm(self, key: Key, form: Form) -> TimedArm:
         side = self.pair.sides[key]
-        label = side.name if form == "optimised" else f"{side.name} ({form})"
+        policy = self.pair.b_policy if key == "b" else ""
+        said = [form] * (form != "optimised") + [f"policy {policy}"] * bool(policy)
+        label = f"{side.name} ({', '.join(said)})" if said else side.name
         return TimedArm(key, label, side, form, built(side.method, form, self.setting.precision))
 
     def _add(self, form: Form) -> None:

@@ -71,7 +71,7 @@ def snapshot(name: str, prediction: Prediction) -> Answer:
 
 
 def _padded(boxes: Sequence[Tensor]) -> Tensor:
-    """Boxes of all samples as (B, most, 6), zeros where a sample has fewer."""
+    """Boxes of all samples as (B, most, 7), zeros where a sample has fewer."""
     return torch.nn.utils.rnn.pad_sequence([each.float() for each in boxes], batch_first=True)
 
 

@@ -56,13 +56,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Job:
-    """A timing to do: method `a` against `b`."""
+    """A timing to do: method `a` against `b`. b_policy: what b follows, "" if the same as a."""
 
     a: str
     b: str
     a_options: dict[str, Any]
     b_options: dict[str, Any]
     setting: Setting
+    b_policy: Literal["", "all"] = ""
 
     def at(self, batch: int) -> Job:
         """The same in batches of another size."""
@@ -72,12 +73,11 @@ class Job:
 def job(a: str, b: str | None, options: Mapping[str, Any], setting: Setting) -> Job:
     """`a` against `b`, by default the network under it, which gets those of the options that it takes.
 
-    Raises:
-        SpeedError: it wraps none.
+    A method without a network under it is by default timed against itself with everything open.
     """
     b = b or (a if a in registry.networks() else a.partition("/")[2])
     if not b:
-        raise SpeedError(f"{a}: it wraps no network, so name what to time it against")
+        return Job(a, a, dict(options), dict(options), setting, b_policy="all")
     return Job(a, b, dict(options), registry.split_options(b, options)[0], setting)
 
 
@@ -124,8 +124,8 @@ class Side:
 class Pair:
     """Two methods at one setting.
 
-    asked: the policy, without bounds that had to be given up. rounds, draws: in which every draw is used equally.
-    missing: what was asked for and is left out, and why.
+    asked: the policy, without bounds that had to be given up. b_policy: that of b, "" where it is the same. rounds,
+    draws: in which every draw is used equally. missing: what was asked for and is left out, and why.
 
     Raises:
         SpeedError: what is asked for cannot be timed.
@@ -145,6 +145,9 @@ class Pair:
             "a": self._built(job.a, job.a_options),
             "b": self._built(job.b, job.b_options),
         }
+        self._comparable()
+        decides = self.sides["b"].method.decisions()
+        self.b_policy: Literal["", "all"] = job.b_policy if decides and job.b_policy != str(self.asked) else ""
         self.device = self.sides["a"].method.device
         refuse(setting.precision, self.device)
         self.missing: dict[str, str] = {}
@@ -164,6 +167,14 @@ class Pair:
                 method = build_method(experiment, setting.profile, self.classes)
         return Side(name, options, method.eval(), trained)
 
+    def _comparable(self) -> None:
+        """Speeds are of samples, so one of a must be what one of b is."""
+        units = [side.method.spec.unit for side in self.sides.values()]
+        if units[0] != units[1]:
+            names = (side.name for side in self.sides.values())
+            said = " and ".join(f"{unit}s for {name}" for unit, name in zip(units, names, strict=True))
+            raise SpeedError(f"samples are {said}: their speeds cannot be compared")
+
     def _decide(self) -> None:
         """Draws the policies; printed bounds that a method cannot keep together with the average are given up."""
         try:
@@ -180,13 +191,14 @@ class Pair:
             raise SpeedError(
                 f"policy {asked}: neither {self.sides['a'].name} nor {self.sides['b'].name} decides anything"
             )
-        for side in self.sides.values():
-            if asked.kind == "learned" and side.method.decisions() and not (side.trained or self.setting.untrained):
+        for key, side in self.sides.items():
+            own = Asked(self.b_policy) if key == "b" and self.b_policy else asked
+            if own.kind == "learned" and side.method.decisions() and not (side.trained or self.setting.untrained):
                 raise SpeedError(
                     f"{side.name}: policy learned needs trained weights, and {self.results} has none at this setting: "
                     f"train it first, or give --untrained, or another --policy ({operating.FORMS})"
                 )
-            policy = operating.policy(asked, side.name, side.method, self.draws, self.setting.seed)
+            policy = operating.policy(own, side.name, side.method, self.draws, self.setting.seed)
             side.policy = placed(policy, side.method, DTYPES[self.setting.precision])
 
     @cached_property
@@ -212,12 +224,15 @@ class Pair:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             revisions=[a.method.revision, b.method.revision, self.dataset.revision],
+            b_policy=self.b_policy,
         )
 
     @property
     def protocol(self) -> dict[str, Any]:
         """What else the result hangs on."""
-        setting, profile = self.setting, self.setting.profile
+        setting, profile, spec = self.setting, self.setting.profile, self.sides["a"].method.spec
         stated = profile.model_dump(include={"network", "method", "sampling", "stride", "dataset_options", "smoke"})
         stated |= {"setting": profile.setting, "rounds": self.rounds, "draws": self.draws, "plain": setting.plain}
-        return stated | {"views": "one centre clip of each validation video", "decode": setting.decode}
+        views = {"clip": "one centre clip of each validation video", "image": "each validation image"}
+        seen = views.get(spec.kind, f"{spec.clips} clips of each validation video")
+        return stated | {"unit": spec.unit, "views": seen, "decode": setting.decode}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from bench.faults import first_fault
 from bench.records import Strict, write_atomically
 
 SCHEMA = 1
@@ -33,7 +34,8 @@ class Span(Strict):
 class Arm(Strict):
     """One of the forms timed against each other in the same rounds.
 
-    accounted, executed: mean multiply-adds a clip under the policy, by the method's formula and by the dispatcher.
+    accounted, executed: mean multiply-adds a sample under the policy, by the method's formula and by the dispatcher.
+    clips_per_second: samples a second; what one sample is, `SpeedRecord.unit` says.
     samples: seconds a batch, in the order timed.
     """
 
@@ -49,7 +51,8 @@ class Arm(Strict):
 class SpeedIdentity(Strict):
     """What was timed, where. Everything here is hashed into the id; the commit is not.
 
-    policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds.
+    policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds. b_policy: of b,
+    "" where it is the same. A method without a network under it is timed against itself with everything open ("all").
     device: the name of the processor or GPU. revisions: of a, of b and of the data set.
     """
 
@@ -71,12 +74,31 @@ class SpeedIdentity(Strict):
     threads: int
     torch: str
     revisions: list[int]
+    b_policy: Literal["", "all"] = ""
 
     @property
     def id(self) -> str:
         """Readable and unique: method, frames, batch, precision and a digest of the whole."""
-        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:10]
+        whole = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:10]
         return f"{self.a.replace('/', '.')}-{self.frames}f-b{self.batch}-{self.precision}-{digest}"
+
+    @property
+    def own(self) -> bool:
+        """Whether a was timed against itself, with the same options."""
+        return (self.a, self.a_options) == (self.b, self.b_options)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there was nothing to compare: a against a copy of itself under the same policy."""
+        return self.own and not self.b_policy
+
+    @property
+    def against(self) -> str:
+        """What a was timed against, for people."""
+        if not self.own:
+            return self.b
+        return "a copy of itself" if self.alone else "itself with everything open"
 
 
 class SpeedRecord(Strict):
@@ -86,7 +108,8 @@ class SpeedRecord(Strict):
     noise: speed of b over an identical second copy of b. ratio: speed of a over b, paired round by round.
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
     eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
-    "macs_per_second" and "bytes_per_second" it follows from.
+    "macs_per_second" and "bytes_per_second" it follows from. telemetry: of the GPU in all rounds, and under "energy"
+    that of "a" and of "b" in a window each.
     """
 
     schema_version: int = SCHEMA
@@ -107,6 +130,11 @@ class SpeedRecord(Strict):
     eta_max: float | None = None
     bound: dict[str, float] | None = None
     telemetry: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What its speeds are in: "clips/s", or "videos/s" where one sample is a video of several clips."""
+        return f"{self.protocol.get('unit', 'clip')}s/s"
 
 
 class SpeedStore:
@@ -147,7 +175,6 @@ def read_speed_record(path: Path) -> SpeedRecord:
     try:
         return SpeedRecord.model_validate(json.loads(path.read_text()))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SpeedError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise SpeedError(f"{path}: {first_fault(error)}") from None
     except (OSError, ValueError) as error:
         raise SpeedError(f"{path}: not a readable speed record: {error}") from None

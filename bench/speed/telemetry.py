@@ -134,8 +134,8 @@ class Watch:
         shares = {name: sum(bool(b & mask) for b in bits) / len(bits) for name, mask in THROTTLES.items() if bits}
         return {name: share for name, share in shares.items() if share}
 
-    def summary(self, clips: int | None = None) -> dict[str, Any]:
-        """What was seen, as JSON can hold it; `clips` is how many the window processed, for the energy of one.
+    def summary(self) -> dict[str, Any]:
+        """What was seen, as JSON can hold it, of whatever ran in the window.
 
         A field that could not be read is None; `missing` says why, also of one that could not be read at times.
         `throttle_reasons` gives the share of samples that show each.
@@ -150,7 +150,6 @@ class Watch:
             **{name: _spread(column(self._samples, name)) for name in FIELDS},
             "throttled": self.throttled if known else None,
             "throttle_reasons": self._reasons() if known else None,
-            "energy": self._energy(clips),
             "missing": dict(self._missing),
         }
 
@@ -158,8 +157,14 @@ class Watch:
     def _seconds(self) -> float:
         return self._samples[-1].at - self._samples[0].at
 
-    def _energy(self, clips: int | None) -> dict[str, Any]:
-        """Joules of the window, by the GPU's own counter where it has one, and of a clip, less the idle power."""
+    def energy(self, clips: int) -> dict[str, Any]:
+        """Joules of the window, by the GPU's own counter where it has one, and of a clip, less the idle power.
+
+        clips: how many it processed, all of one arm; or samples, where one is more than a clip. What cannot be told
+        is None, and `reason` says why.
+        """
+        if self._unavailable:
+            return {"joules": None, "joules_per_clip": None, "reason": self._unavailable}
         counter, power = column(self._samples, "energy_joules"), column(self._idle, "power_watts")
         counted = len(counter) == len(self._samples)  # not where it failed now and then, perhaps at the end
         joules = counter[-1] - counter[0] if counted else integral(self._samples)
@@ -168,8 +173,6 @@ class Watch:
         found = {"joules": joules, "source": source, "idle_watts": idle, "joules_per_clip": None}
         if joules is None or idle is None:
             return {**found, "reason": f"the GPU tells no {'energy' if joules is None else 'power'}"}
-        if not clips:
-            return {**found, "reason": "the number of clips was not given"}
         if self._seconds < ENERGY_WINDOW:
             return {**found, "reason": f"the window of {self._seconds:.1f} s is shorter than {ENERGY_WINDOW:g} s"}
         return {**found, "joules_per_clip": (joules - idle * self._seconds) / clips, "reason": ""}

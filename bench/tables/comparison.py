@@ -9,14 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.accuracy.intervals import Interval, interval
-from bench.tables.join import gflops, per_video_figure
+from bench.tables.join import FIGURES, gflops
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
 from bench.tables.speeds import Timed, timed
-from bench.tables.timings import Timing, learned, of_method, revised
+from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin
 from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide
 
 TOLERANCE = 0.05
 """A control that costs no more than this share less, or more, than the learned policy is held against it."""
+
+ACCURACIES = (("mAP", "recall", "classification"), ("mIoU", "pixel-accuracy"), ("clip-1", "video-1"))
+"""The figures that tell how right a method is, its main one first: of boxes, of masks, of classes."""
+
+RIGHT = {"clip_1": "clip-1", "first_box": "first box", "crop_pixels": "pixels of the centre crop"}
+"""The per-sample figures that controls are scored by (clips, key frames, images), and their names."""
 
 CONTROLS = {
     "all": "everything open",
@@ -28,14 +34,16 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Control:
-    """A control of an adaptive method beside the learned policy on the same clips.
+    """A control of an adaptive method beside the learned policy on the same samples.
 
-    clip_1: %. gain: clip-1 of the learned policy minus the control's, points, paired. cost: the control's average cost
-    over the learned policy's. verdict: whether the learned policy is better. reason: why there is none.
+    right: how many are right, %, by the figure `of`. gain: that of the learned policy minus the control's, points,
+    paired. cost: the control's average cost over the learned policy's. verdict: whether the learned policy is better.
+    reason: why there is none.
     """
 
     name: str
-    clip_1: Interval | None = None
+    of: str = ""
+    right: Interval | None = None
     gain: Interval | None = None
     cost: float = float("nan")
     verdict: Verdict = "not run"
@@ -46,25 +54,34 @@ class Control:
 class Line:
     """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
-    clip_1, video_1: %. gflops: average, maximum and minimum of a sample. executed: multiply-adds that ran, relative to
-    those accounted, on a part of the test set. parameters: trained ones. speeds: clips/s, one a machine, or why_not.
+    accuracies: %, by the names of `accuracies`, None where there is none. gflops: average, maximum and minimum of a
+    sample. executed: multiply-adds that ran, relative to those accounted, on a part of the test set. parameters:
+    trained ones. speeds: samples a second in `unit`, one a machine, or why_not. against: what they were timed against,
+    "" for what is a twin of others.
     """
 
     name: str
     seeds: int
-    clip_1: Interval | None
-    video_1: Interval | None
+    accuracies: Mapping[str, Interval | None]
     gflops: tuple[float, float, float]
     executed: float
     parameters: int
     controls: Sequence[Control]
     speeds: Sequence[Timed] = ()
+    unit: str = "clips/s"
+    against: str = ""
     why_not: str = ""
 
 
 def frames(block: Block) -> list[int]:
     """The numbers of frames at which the block has something to compare."""
     return sorted({run.record.identity.frames for run in block.runs if run.record.status == "done"})
+
+
+def accuracies(block: Block) -> Sequence[str]:
+    """What the methods of a block are compared by: all are of one data set, and so have one task."""
+    recorded = {name for run in block.runs for name in run.record.figures}
+    return next((names for names in ACCURACIES if recorded >= {*names}), ACCURACIES[-1])
 
 
 def compare(block: Block, frames: int, timings: Sequence[Timing] = ()) -> list[Line]:
@@ -81,10 +98,11 @@ def compare(block: Block, frames: int, timings: Sequence[Timing] = ()) -> list[L
         if who.frames == frames and run.record.status == "done":
             found.setdefault((who.method, json.dumps(who.options, sort_keys=True)), []).append(run)
     own = learned(timings, block)
-    return sorted((_line(runs, own) for runs in found.values()), key=lambda line: -line.gflops[0])
+    names = accuracies(block)
+    return sorted((_line(runs, names, own) for runs in found.values()), key=lambda line: -line.gflops[0])
 
 
-def _line(runs: Sequence[Run], timings: Sequence[Timing]) -> Line:
+def _line(runs: Sequence[Run], names: Sequence[str], timings: Sequence[Timing]) -> Line:
     latest = max(run.record.identity.method_revision for run in runs)
     runs = sorted(
         (run for run in runs if run.record.identity.method_revision == latest), key=lambda run: run.record.identity.seed
@@ -92,18 +110,16 @@ def _line(runs: Sequence[Run], timings: Sequence[Timing]) -> Line:
     ran, told = (sum(run.record.executed.get(key, 0) for run in runs) for key in ("executed", "accounted"))
     who = runs[0].record.identity
     costs = [gflops(part)(runs).value for part in ("average", "maximum", "minimum")]
-    speeds, why_not = _speeds(runs[0], timings)
     return Line(
         name=described(who.method, who.options) + _unit(runs[0]),
         seeds=len(runs),
-        clip_1=_figure(runs, "clip-1"),
-        video_1=_figure(runs, "video-1"),
+        accuracies={name: _figure(runs, name) for name in names},
         gflops=(costs[0], costs[1], costs[2]),
         executed=ran / told if told else float("nan"),
         parameters=runs[0].record.parameters or 0,
         controls=_controls(runs),
-        speeds=speeds,
-        why_not=why_not,
+        unit=f"{runs[0].record.protocol.get('unit', 'clip')}s/s",
+        **_speeds(runs[0], timings),
     )
 
 
@@ -112,25 +128,32 @@ def described(method: str, options: Mapping[str, Any]) -> str:
     return method + "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(options.items()))
 
 
-def _speeds(run: Run, timings: Sequence[Timing]) -> tuple[list[Timed], str]:
-    """Clips/s by machine, and why there are none."""
+def _speeds(run: Run, timings: Sequence[Timing]) -> dict[str, Any]:
+    """Speeds by machine and what they were timed against, or why there are none: fields of a line."""
     who = run.record.identity
+    clocked = with_own_twin(of_method(timings, who.method, who.options, who.frames))
+    clocked = revised(clocked, who.method_revision)
+    against = {one.record.identity.against if _first(one) else "" for one in clocked}
     try:
-        clocked = of_method(timings, who.method, who.options, who.frames)
-        return timed("speed", revised(clocked, who.method_revision)), ""
+        return {"speeds": timed("speed", clocked), "against": against.pop() if len(against) == 1 else ""}
     except NotMeasuredError as reason:
-        return [], str(reason)
+        return {"why_not": str(reason)}
+
+
+def _first(one: Clocked) -> bool:
+    """Whether the timing was of this method, not of another against it."""
+    return one.side == "method" or one.record.identity.alone
 
 
 def _unit(run: Run) -> str:
-    """What one sample is, where it is not one clip."""
+    """What one sample is, where it is made of several clips."""
     protocol = run.record.protocol
-    return f" (a {protocol['unit']} of {protocol['clips']} clips)" if protocol.get("unit", "clip") != "clip" else ""
+    return f" (a {protocol['unit']} of {protocol['clips']} clips)" if protocol.get("unit") == "video" else ""
 
 
 def _figure(runs: Sequence[Run], kind: str) -> Interval | None:
     try:
-        return per_video_figure(kind)(runs)
+        return FIGURES[kind](runs)
     except NotMeasuredError:
         return None
 
@@ -145,7 +168,7 @@ def _controls(runs: Sequence[Run]) -> list[Control]:
 def _columns(run: Run) -> list[str]:
     if run.record.samples_file is None:
         return []
-    return [name.removesuffix(".clip_1") for name in run.samples.columns if name.startswith("control.")]
+    return [name.rpartition(".")[0] for name in run.samples.columns if name.startswith("control.")]
 
 
 def _control(runs: Sequence[Run], name: str) -> Control:
@@ -153,18 +176,19 @@ def _control(runs: Sequence[Run], name: str) -> Control:
     if not scored:
         why = [run.record.missing[key] for run in runs if (key := f"control.{name}") in run.record.missing]
         return Control(CONTROLS[name], reason=why[0])
+    column = next((name for name in RIGHT if name in scored[0].samples.columns), "clip_1")
     try:
-        own = per_video(scored, f"control.{name}.clip_1")
-        learned = per_video(scored, "clip_1").loc[own.index]
+        own = per_video(scored, f"control.{name}.{column}")
+        learned = per_video(scored, column).loc[own.index]
         cost = per_video(scored, f"control.{name}.cost").to_numpy().mean()
         base = per_video(scored, "cost").loc[own.index].to_numpy().mean()
     except NotMeasuredError as error:
         return Control(CONTROLS[name], reason=str(error))
     sources = groups(scored[0], own.index)
     gain = interval(100 * (learned.to_numpy() - own.to_numpy()).T, sources)
-    clip_1 = interval(100 * own.to_numpy().T, sources)
+    right = interval(100 * own.to_numpy().T, sources)
     verdict, reason = _verdict(gain, float(cost / base), len(scored))
-    return Control(CONTROLS[name], clip_1, gain, float(cost / base), verdict, reason)
+    return Control(CONTROLS[name], RIGHT[column], right, gain, float(cost / base), verdict, reason)
 
 
 def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:
@@ -172,7 +196,7 @@ def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:
     if seeds < FEWEST_SEEDS:
         return "inconclusive", f"{seeds} of at least {FEWEST_SEEDS} seeds"
     if math.isnan(gain.low):
-        return "inconclusive", "one independent source: no interval"
+        return "inconclusive", "too few independent sources: no interval"
     verdict = decide(gain, ">", 0.0)
     unfair = {"holds": cost < 1 - TOLERANCE, "does not hold": cost > 1 + TOLERANCE}.get(verdict, False)
     return ("inconclusive", f"the control costs {cost:.2f} times as much") if unfair else (verdict, "")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.accuracy.intervals import Interval, interval
+from bench.accuracy.pooled import Name, pooled_interval
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table
 from bench.tables.speeds import SPEED_KINDS, Setting, Timed, judge_speed, machines, timed
 from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised
-from bench.tables.verdicts import UNMEASURED, Judgement, judge
+from bench.tables.verdicts import UNMEASURED, Judgement, judge, pooled_tables
 
 NAN = float("nan")
 
@@ -195,10 +196,10 @@ def _last(block: Block, experiment: Experiment) -> int | None:
 
 def _measure(column: Column, runs: Runs) -> Measured:
     """One cell: the mean over seeds, with its interval where the per-video figures are stored."""
-    if column.kind not in _FIGURES:
+    if column.kind not in FIGURES:
         return Measured(None, "not measured")
     try:
-        return Measured(_FIGURES[column.kind]([runs[seed] for seed in sorted(runs)]))
+        return Measured(FIGURES[column.kind]([runs[seed] for seed in sorted(runs)]))
     except NotMeasuredError as reason:
         return Measured(None, str(reason))
 
@@ -239,12 +240,24 @@ def gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
     return measure
 
 
-def _map(runs: Sequence[Run]) -> Interval:
-    """Mean average precision has no per-video part: the mean of the recorded figures, in %, without interval."""
-    found = [run.record.figures["mAP"].value for run in runs if "mAP" in run.record.figures]
-    if not found:
-        raise NotMeasuredError("mAP was not recorded")
-    return Interval(100 * float(np.mean(found)), NAN, NAN)
+def pooled_figure(name: Name) -> Callable[[Sequence[Run]], Interval]:
+    """How a figure of all samples together ("mAP", ...) is had from runs, in %; NotMeasuredError without any.
+
+    Where it cannot be computed anew (mAP over videos, whose scores are not stored; records without their per-sample
+    tables), it is the mean of the recorded figures without interval.
+    """
+
+    def measure(runs: Sequence[Run]) -> Interval:
+        stored = [run.record.figures[name].value for run in runs if name in run.record.figures]
+        if not stored:
+            raise NotMeasuredError(runs[0].record.missing.get(name, f"{name} was not recorded"))
+        try:
+            found = pooled_interval(name, pooled_tables(runs, name))
+        except NotMeasuredError:
+            found = Interval(float(np.mean(stored)), NAN, NAN)
+        return Interval(*(100 * share for share in found))
+
+    return measure
 
 
 def _params(runs: Sequence[Run]) -> Interval:
@@ -254,17 +267,21 @@ def _params(runs: Sequence[Run]) -> Interval:
     return Interval(float(np.mean(counts)) / 1e6, NAN, NAN)
 
 
-_FIGURES: Mapping[Kind, Callable[[Sequence[Run]], Interval]] = {
+FIGURES: Mapping[str, Callable[[Sequence[Run]], Interval]] = {
     "gflops_avg": gflops("average"),
     "gflops_max": gflops("maximum"),
     "gflops_min": gflops("minimum"),
     "clip-1": per_video_figure("clip-1"),
     "video-1": per_video_figure("video-1"),
     "video-5": per_video_figure("video-5"),
-    "mAP": _map,
+    "mAP": pooled_figure("mAP"),
+    "recall": pooled_figure("recall"),
+    "classification": pooled_figure("classification"),
+    "mIoU": pooled_figure("mIoU"),
+    "pixel-accuracy": pooled_figure("pixel-accuracy"),
     "params": _params,
 }
-"""What records hold; a column of any other kind is "not measured"."""
+"""What records hold, by its name or kind of column; a column of any other kind is "not measured"."""
 
 
 def _result(

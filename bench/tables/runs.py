@@ -96,7 +96,7 @@ class Block:
         if failed:
             return f"failed: {failed[-1].reason}"
         if experiment.frames not in {run.record.identity.frames for run in self.runs}:
-            return f"nothing was run with {experiment.frames} frames"
+            return f"nothing was run with {experiment.frames} frame{'s' if experiment.frames > 1 else ''}"
         return "no record"
 
 

@@ -78,6 +78,7 @@ class Row(_Part):
     beside: the row that its brackets compare it with.
     printed: "table/row" of another table, where this one only refers to a row printed there.
     size: side in pixels of the frames at which a network as it is costs what is printed. Seldom printed itself.
+    part: the module of the network whose cost alone is printed; "": all of it.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Row(_Part):
     beside: str | None = None
     printed: str | None = None
     size: int | None = Field(None, gt=0)
+    part: str = ""
 
 
 class Erratum(_Part):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import special
@@ -205,7 +205,7 @@ def throttled(record: SpeedRecord) -> bool:
     return record.telemetry.get("throttled") is True
 
 
-def joules(record: SpeedRecord) -> float | None:
-    """Energy of a clip, idle power subtracted, as a mean over all that was timed; None where the device tells none."""
-    found = record.telemetry.get("energy", {}).get("joules_per_clip")
+def joules(record: SpeedRecord, arm: Literal["a", "b"] = "a") -> float | None:
+    """Energy of a sample by the method or its twin, idle power subtracted; None where the device tells none."""
+    found = record.telemetry.get("energy", {}).get(arm, {}).get("joules_per_clip")
     return None if found is None else float(found)

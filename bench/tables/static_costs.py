@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bench import registry
+from bench.faults import first_fault
+from bench.records import Strict
 from bench.tables.schema import Row, Table, TableError
 
 REPRODUCED = 0.005
 """A cost that differs from print by no more than this share is reproduced."""
 
 
-class StaticCost(BaseModel):
+class StaticCost(Strict):
     """One network at the published size. macs: multiply-adds by our counter; fvcore: fvcore's total."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     macs: int
     fvcore: int
@@ -43,7 +43,7 @@ class CostLine:
 
 
 Lookup = Callable[[str, int, int, int], StaticCost | None]
-"""(network, frames, size, classes) -> its cost, if it is known."""
+"""(network or network.part, frames, size, classes) -> its cost, if it is known."""
 
 
 def cost_lines(tables: Sequence[Table], lookup: Lookup) -> list[CostLine]:
@@ -68,8 +68,7 @@ def reference(published: Path) -> Lookup:
         if path.exists():
             costs = TypeAdapter(dict[str, StaticCost]).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TableError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise TableError(f"{path.name}: {first_fault(error)}") from None
     except ValueError as error:
         raise TableError(f"{path.name}: {error}") from None
     return lambda *given: costs.get(key(*given))
@@ -82,7 +81,7 @@ def _line(table: Table, row: Row, lookup: Lookup) -> CostLine | None:
     text, known = table.text(row.id, "gflops_avg"), _known(table, row)
     if run is None:
         return CostLine(table.id, row.id, "", published, text, None, "; ".join([row.reason, *known]))
-    given = (run.method, run.frames, row.size, table.classes or 0)
+    given = (".".join([run.method, *([row.part] if row.part else [])]), run.frames, row.size, table.classes or 0)
     cost = lookup(*given)
     if cost is None:
         known = known if run.method in registry.methods() else ["not in the reference file", *known]

@@ -24,7 +24,7 @@ class Timing(NamedTuple):
 
 
 class Clocked(NamedTuple):
-    """A row's part in a timing: its method was the one timed, or the static twin beside it."""
+    """A row's part in a timing: its method was the one timed, or the twin beside it, also if it was timed alone."""
 
     timing: Timing
     side: Literal["method", "twin"]
@@ -54,11 +54,17 @@ def of_method(found: Iterable[Timing], method: str, options: Mapping[str, Any], 
     clocked = []
     for timing in found:
         who = timing.record.identity
-        if who.frames == frames and (who.a, who.a_options) == (method, options):
+        if who.frames == frames and (who.a, who.a_options) == (method, options) and not who.alone:
             clocked.append(Clocked(timing, "method"))
         elif who.frames == frames and (who.b, who.b_options) == (method, options):
             clocked.append(Clocked(timing, "twin"))
     return clocked
+
+
+def with_own_twin(clocked: Iterable[Clocked]) -> list[Clocked]:
+    """The timings of a method against the network under it or against itself, or as a twin."""
+    named = ((one, one.record.identity) for one in clocked)
+    return [one for one, who in named if one.side == "twin" or who.b == who.a.partition("/")[2] or who.own]
 
 
 def revised(clocked: Iterable[Clocked], revision: int) -> list[Clocked]:

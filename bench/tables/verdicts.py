@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval, ratio_interval, spearman_interval, spread_interval
+from bench.accuracy.pooled import COLUMNS, Name, pooled_difference
 from bench.tables.runs import NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Relation, Statistic
 
@@ -62,7 +64,7 @@ def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
     if len(seeds) < FEWEST_SEEDS:
         return Judgement("inconclusive", found, len(seeds), few(len(seeds)))
     if math.isnan(found.low):
-        return Judgement("inconclusive", found, len(seeds), "one independent source: no interval")
+        return Judgement("inconclusive", found, len(seeds), "too few independent sources: no interval")
     return Judgement(decide(found, claim.relation, claim.margin), found, len(seeds))
 
 
@@ -98,6 +100,32 @@ def _accuracy(name: str) -> Runner:
         first, second = _pair(row, against, name)
         points = 100 * (first.to_numpy() - second.to_numpy())
         return interval(points.T, groups(row[0], first.index))
+
+    return difference
+
+
+def pooled_tables(runs: Sequence[Run], name: Name) -> list[pd.DataFrame]:
+    """The per-sample table of each run, of the samples that all of them scored, that a figure is computed from.
+
+    Raises:
+        NotMeasuredError: a run has none, or not what this figure needs, or no sample was scored in all of them.
+    """
+    for run in runs:
+        if not {*COLUMNS[name]} <= {*run.samples.columns}:
+            why = run.record.missing.get(name, f"what {name} is computed from was not stored of each sample")
+            raise NotMeasuredError(why)
+    scored = [run.samples.dropna(subset=[*COLUMNS[name]]) for run in runs]
+    common = functools.reduce(pd.Index.intersection, [table.index for table in scored])
+    if common.empty:
+        raise NotMeasuredError(f"the runs have no sample in common with {name}")
+    return [table.loc[common] for table in scored]
+
+
+def _pooled(name: Name) -> Runner:
+    def difference(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+        _same_data(row, against)
+        tables = pooled_tables([*row, *against], name)
+        return pooled_difference(name, tables[: len(row)], tables[len(row) :])
 
     return difference
 
@@ -144,6 +172,10 @@ STATISTICS: Mapping[Statistic, Runner] = {
     "cost_ratio": _cost_ratio,
     "clip-1": _accuracy("clip_1"),
     "video-1": _accuracy("video_1"),
+    "mAP": _pooled("mAP"),
+    "recall": _pooled("recall"),
+    "classification": _pooled("classification"),
+    "mIoU": _pooled("mIoU"),
     "cost_spread": _cost_spread,
     "motion": _motion,
     "difficulty": _difficulty,
@@ -151,10 +183,6 @@ STATISTICS: Mapping[Statistic, Runner] = {
 
 UNMEASURED: Mapping[Statistic, str] = {
     "reduction": "the cost is not compared with the plain network's yet",
-    "mAP": "mean average precision is not compared between methods yet",
-    "recall": "action localisation is not measured yet",
-    "classification": "action localisation is not measured yet",
-    "mIoU": "semantic segmentation is not measured yet",
     "class_spread": "decisions are not compared between classes yet",
     "layer_spread": "decisions are not compared between layers yet",
     "class_range": "the cost of the dynamic convolutions alone is not compared within classes yet",

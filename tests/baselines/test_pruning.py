@@ -21,7 +21,7 @@ from bench.data.sampling import Sampling
 from bench.method import Batch, InputSpec, Recipe
 from bench.registry import build_network
 from bench.training import train
-from bench.weights import clip_spec
+from bench.weights import spec_of
 
 TINY: dict[str, Any] = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}
 SMALL: dict[str, dict[str, Any]] = {
@@ -364,7 +364,7 @@ def test_published_network_loses_filters_to_its_budget() -> None:
     """At full size what the network without its filters costs, recounted, is what is accounted."""
     torch.manual_seed(0)
     network = build_network("r2plus1d_18", frames=8, size=128, classes=200)
-    method = Pruned(network, clip_spec(network, 128, 8), kind="channels")
+    method = Pruned(network, spec_of(network, 128, 8), kind="channels")
     method.prune(0.72)
     assert count_meta(method.compact(), method.spec.shape()).macs == method.scheme.macs
     assert 0.715 * method.static < method.scheme.macs <= 0.72 * method.static

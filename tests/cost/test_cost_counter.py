@@ -24,6 +24,7 @@ from bench.cost import (
     register_formula,
     samples,
 )
+from bench.inference.products import frame_products, plain_taps
 from bench.method import Prediction
 
 
@@ -193,16 +194,48 @@ def test_the_inner_group_holds_and_then_the_outer_again() -> None:
     def product() -> Tensor:
         return torch.ones(2, 1) @ torch.ones(1, 1)
 
-    with Counter(nn.Identity(), batch=3) as counter:
-        with samples([0, 1]):
+    with Counter(nn.Identity(), batch=4) as counter:
+        with samples([1, 3]):
             product()
-            with samples([2]):
+            with samples([1]):  # the second of them
                 product()
             product()
-    assert counter.result().per_sample == (2, 2, 2)
+    assert counter.result().per_sample == (0, 2, 0, 4)
     with samples([0]), Counter(nn.Identity(), batch=2) as counter:  # named before this counter began
         product()
     assert counter.result().per_sample == (1, 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data(), st.integers(1, 5))
+def test_rows_of_rows_are_the_samples_that_indexing_gives(data: st.DataObject, batch: int) -> None:
+    """As `x[outer][inner][innermost]` does, also where samples come several times over."""
+    numbers, outer = torch.arange(batch), data.draw(st.lists(st.integers(0, batch - 1), min_size=1, max_size=5))
+    inner = data.draw(st.lists(st.integers(0, len(outer) - 1), min_size=1, max_size=5))
+    innermost = data.draw(st.lists(st.integers(0, len(inner) - 1), min_size=1, max_size=5))
+    with Counter(nn.Identity(), batch=batch) as counter, samples(outer), samples(torch.tensor(inner)):
+        with samples(innermost):
+            torch.ones(len(innermost), 1) @ torch.ones(1, 1)
+    wanted = torch.bincount(numbers[outer][inner][innermost], minlength=batch)
+    assert counter.result().per_sample == tuple(wanted.tolist())
+
+
+def test_frame_products_of_a_group_go_to_its_samples() -> None:
+    x, weight = torch.randn(5, 2, 3, 4, 4), torch.randn(6, 2, 3, 1, 1)
+    taps, rows = plain_taps(weight, 3, 1, 1), torch.tensor([1, 4])
+    with Counter(nn.Identity(), batch=5) as counter, samples(rows):
+        frame_products(x[rows], taps, torch.zeros(6), relu=False)
+    one = (2 + 3 + 2) * 16 * 2 * 6  # taps that see a frame, pixels, channels
+    assert counter.result().per_sample == (0, one, 0, 0, one)
+
+
+def test_a_row_that_the_outer_group_does_not_have_raises() -> None:
+    with pytest.raises(CountError, match=r"samples \[2\] of a batch of 2"), Counter(nn.Identity(), batch=4):
+        with samples([0, 3]), samples([2]):
+            torch.ones(1, 1) @ torch.ones(1, 1)
+    with pytest.raises(CountError, match=r"samples \[0\] of a batch of 0"), Counter(nn.Identity(), batch=4):
+        with samples([9]), samples([0]):
+            torch.ones(1, 1) @ torch.ones(1, 1)
 
 
 @pytest.mark.parametrize(

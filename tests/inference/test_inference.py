@@ -15,7 +15,7 @@ from bench import registry
 from bench.chains import sole_activations
 from bench.cost import count, count_meta
 from bench.inference.convolution import Convolution, Fastest, fuse
-from bench.inference.optimise import optimised
+from bench.inference.optimise import ClipMean, optimised
 from bench.inference.products import frame_products, plain_taps
 
 SMALL = {
@@ -210,3 +210,13 @@ def test_the_fastest_form_is_tried_once_a_shape() -> None:
 def test_convolution_keeps_no_gradient() -> None:
     conv = fuse(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), relu=True)
     assert isinstance(conv, Convolution) and not list(conv.parameters())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_mean_over_the_clip_is_the_pool(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64).to(memory_format=layout)
+    mean = ClipMean()
+    for form in (mean, *mean._fastest.forms, copy.deepcopy(mean)):
+        assert torch.allclose(form(x), nn.AdaptiveAvgPool3d(1)(x)) and form(x).shape == (2, 3, 1, 1, 1)
+    kept = optimised(nn.Sequential(nn.Conv3d(3, 4, 1), nn.AdaptiveAvgPool3d((2, 1, 1))), (1, 3, 4, 5, 6))
+    assert isinstance(kept[1], nn.AdaptiveAvgPool3d)

@@ -199,6 +199,33 @@ def test_nothing_recorded_is_a_report_too(tmp_path: Path) -> None:
         assert "Nothing is recorded yet" in page and "110.5" in page
 
 
+@pytest.mark.parametrize("right", ["first_box", "crop_pixels"])
+def test_a_comparison_by_other_figures_is_whole(tmp_path: Path, right: str) -> None:
+    """Three or two figures, above controls that were scored and one that was not."""
+    names = ("mAP", "recall", "classification") if right == "first_box" else ("mIoU", "pixel-accuracy")
+    for method in ("x", "vared/x"):
+        write(tmp_path / "runs", method, {}, 0, 10**9, frames=1)
+    for path, record in Store(tmp_path / "runs"):
+        samples = pd.DataFrame({"index": np.arange(20), "group": [str(i) for i in range(20)], "cost": 1, right: 1.0})
+        samples = samples.assign(**{f"control.random.{right}": 0.5, "control.random.cost": 1})
+        figures = {name: Figure(value=0.123) for name in names}
+        changed = {"figures": figures, "missing": {"control.fixed": "no | fixed <choice>"}}
+        path.unlink()
+        Store(tmp_path / "runs").write(record.model_copy(update=changed), samples)
+    text, html = pages([("runs", tmp_path / "runs")], tmp_path / "out")
+    page = Balanced()
+    page.feed(html)
+    assert not page.open
+    for shown in (text, html):
+        part = shown[shown.rindex("Comparison") :]
+        assert "12.3" in part and "not run: no" in part and "1 frame" in part and "clip-1, %" not in part
+        assert all(name in part for name in (*names, "first box" if right == "first_box" else "centre crop"))
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        lines = table.splitlines()
+        assert set(lines[1]) <= set("|-"), lines[:3]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines
+
+
 def test_only_one_table(stores, tmp_path: Path) -> None:
     text, _ = pages(stores, tmp_path / "out", "table10")
     assert load("table10").title.split("(")[0] in text and "CorrNet" not in text

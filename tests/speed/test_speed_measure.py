@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,15 @@ class Broken(Whole):
         raise RuntimeError("out of memory\nand a long explanation")
 
 
-exits, network, stale, broken = Ticking, Whole, Stale, Broken
+class Videos(Whole):
+    """Eats videos of three clips."""
+
+    def __init__(self, *, frames: int, size: int, classes: int) -> None:
+        super().__init__(frames=frames, size=size, classes=classes)
+        self.spec = InputSpec("clips", size, frames, 3, unit="video")
+
+
+exits, network, stale, broken, videos = Ticking, Whole, Stale, Broken, Videos
 
 
 @pytest.fixture(autouse=True)
@@ -240,9 +249,37 @@ def test_the_twin_is_the_network_under_a_method_with_its_options(profile: Profil
     setting = Setting(profile, 4)
     job = pair.job("vared/r2plus1d_18", None, {"search_space": 3, "width": 4}, setting)
     assert (job.b, job.b_options, job.a_options) == ("r2plus1d_18", {"width": 4}, {"search_space": 3, "width": 4})
-    assert pair.job("i3d", None, {}, setting).b == "i3d" and job.at(7).setting.batch == 7
-    with pytest.raises(SpeedError, match="arnet: it wraps no network"):
-        pair.job("arnet", None, {}, setting)
+    assert job.b_policy == "" and job.at(7).setting.batch == 7
+    assert (pair.job("i3d", None, {}, setting).b, pair.job("i3d", None, {}, setting).b_policy) == ("i3d", "")
+
+
+def test_a_method_without_a_network_is_timed_against_itself_with_everything_open(
+    profile: Profile, tmp_path: Path
+) -> None:
+    job = pair.job(EXIT, None, {}, Setting(profile, 4, rounds=8, batch=4, untrained=True, policy="matched:4.5e-8"))
+    found = measure.measure(job, results=tmp_path)
+    assert found.status == "done", found.reason
+    assert found.a is not None and found.b is not None and found.ratio is not None and found.eta is not None
+    assert (found.a.method, found.b.method, found.identity.b_policy) == (EXIT, EXIT, "all")
+    assert found.b.accounted == 75 and found.b.samples == pytest.approx([0.3] * 8)
+    assert found.cost_ratio == pytest.approx(45 / 75, rel=0.005) and found.ratio.median > 1.2
+    assert set(found.protocol["execution"]) == {"a", "b", "b again"} and found.protocol["unit"] == "clip"
+    everything = pair.Pair(replace(job, setting=replace(job.setting, policy="all")), tmp_path, None)
+    assert everything.identity.alone
+
+
+def test_what_decides_nothing_is_timed_beside_a_copy_of_itself(profile: Profile, tmp_path: Path) -> None:
+    job = pair.job(NETWORK, None, {}, Setting(profile, 4, rounds=8, batch=4, untrained=True))
+    found = measure.measure(job, results=tmp_path)
+    assert found.identity.alone and found.different is False and found.eta is None
+
+
+def test_samples_of_different_units_are_not_compared(profile: Profile, tmp_path: Path) -> None:
+    job = Job(f"{__name__}:videos", NETWORK, {}, {}, Setting(profile, 4, untrained=True))
+    with pytest.raises(SpeedError, match=r"samples are videos for .*:videos and clips for .*:network"):
+        pair.Pair(job, tmp_path, None)
+    found = pair.Pair(Job(job.a, job.a, {}, {}, job.setting), tmp_path, None).protocol
+    assert (found["unit"], found["views"]) == ("video", "3 clips of each validation video")
 
 
 def test_published_rows_are_timed_at_full_size(profile: Profile) -> None:
@@ -312,7 +349,7 @@ def test_a_failed_timing_ends_with_exit_1_and_its_reason(command: list[str]) -> 
         (["vared/r2plus1d_81"], "did you mean 'r2plus1d_18'"),
         (["vared/r2plus1d_18", "--policy", "matchd:20"], "policy 'matchd:20': it must be learned"),
         (["vared/r2plus1d_18"], "policy learned needs trained weights"),
-        (["arnet"], "arnet: it wraps no network"),
+        (["arnte"], "did you mean 'arnet'"),
         (["r2plus1d_18", "--policy", "random:1"], "policy random:1.0: neither r2plus1d_18 nor r2plus1d_18 decides"),
         (["r2plus1d_18", "--precision", "fp16"], "precision fp16: a CPU computes fp32 and bf16"),
     ],

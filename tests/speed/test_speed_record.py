@@ -40,10 +40,25 @@ def test_an_id_is_readable_stable_and_of_everything() -> None:
         "a": "x", "a_options": {}, "b": "x", "b_options": {"w": 8}, "frames": 9, "size": 9, "classes": 9, "batch": 9,
         "precision": "bf16", "policy": "all", "profile": "x", "dataset": "x", "seed": 9, "trained": True,
         "device": "other", "threads": 9, "torch": "x", "revisions": [4, 1, 1],
+        "b_policy": "all",
     }  # fmt: skip
     assert changes.keys() == SpeedIdentity.model_fields.keys()
     ids = {identity(**{field: value}).id for field, value in changes.items()} | {identity().id}
     assert len(ids) == len(changes) + 1
+
+
+def test_what_was_timed_against_what_is_said() -> None:
+    twin = identity()
+    assert not twin.own and not twin.alone and twin.against == "r2plus1d_18"
+    itself = identity(a="arnet", a_options={}, b="arnet", b_policy="all")
+    assert itself.own and not itself.alone and itself.against == "itself with everything open"
+    alone = identity(a="faster", a_options={}, b="faster")
+    assert alone.own and alone.alone and alone.against == "a copy of itself"
+    assert not identity(a="faster", a_options={"pattern": "E"}, b="faster").own
+
+
+def test_speeds_are_in_samples_of_a_unit() -> None:
+    assert record().unit == "clips/s" and record(protocol={"unit": "video"}).unit == "videos/s"
 
 
 def test_an_id_does_not_hang_on_the_order_of_options() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.speed import telemetry
+from bench.speed import telemetry, truth
 from bench.speed.telemetry import THROTTLES, Sample, Watch, integral
 
 CUDA = torch.device("cuda", 0)
@@ -173,9 +173,9 @@ def test_the_older_name_of_the_reasons_serves(nvml: Fake, monkeypatch: pytest.Mo
 def test_energy_is_the_integral_of_power_less_the_idle_power(nvml: Fake) -> None:
     # Idle at 50 W for two seconds; then 50 + 30·t watts for 10 s: 50·10 + 30·10²/2 = 2000 J, of which 500 J idle.
     nvml.watts = lambda t: 50 + 30 * max(0.0, t - NEVER)  # the idle seconds end with one sleep of an interval
-    summary = watched(nvml, 10).summary(clips=300)
-    assert summary["seconds"] == 10
-    energy = summary["energy"]
+    watch = watched(nvml, 10)
+    assert watch.summary()["seconds"] == 10
+    energy = watch.energy(300)
     assert energy["source"] == "power" and energy["joules"] == pytest.approx(2000)
     assert energy["idle_watts"] == 50 and energy["joules_per_clip"] == pytest.approx(5)
 
@@ -183,7 +183,7 @@ def test_energy_is_the_integral_of_power_less_the_idle_power(nvml: Fake) -> None
 def test_the_gpus_own_energy_counter_is_preferred(nvml: Fake) -> None:
     nvml.watts = lambda t: 40.0
     nvml.joules = lambda t: 1e6 + 400 * t
-    energy = watched(nvml, 8).summary(clips=80)["energy"]
+    energy = watched(nvml, 8).energy(80)
     assert energy["source"] == "counter" and energy["joules"] == pytest.approx(3200)
     assert energy["joules_per_clip"] == pytest.approx((400 - 40) * 8 / 80)
 
@@ -195,7 +195,7 @@ def test_a_counter_that_fails_at_the_end_is_not_believed(nvml: Fake) -> None:
         for _ in range(3):
             assert nvml.seen.acquire(timeout=30)
         nvml.joules, nvml.clock.now = None, nvml.clock.now + 6
-    energy = watch.summary(clips=6)["energy"]
+    energy = watch.energy(6)
     assert energy["source"] == "power" and energy["joules"] == pytest.approx(600)
 
 
@@ -204,16 +204,39 @@ def test_idle_power_is_the_lowest_of_two_seconds(nvml: Fake) -> None:
     with Watch(CUDA, 0.25) as watch:
         started = nvml.clock.now
     assert started == pytest.approx(telemetry.IDLE_SECONDS)
-    assert watch.summary()["energy"]["idle_watts"] == 70
+    assert watch.energy(1)["idle_watts"] == 70
 
 
-@pytest.mark.parametrize(
-    ("seconds", "clips", "reason"), [(4.9, 10, "4.9 s is shorter than 5 s"), (6, None, "clips"), (6, 0, "clips")]
-)
-def test_no_energy_per_clip_without_its_reason(nvml: Fake, seconds: float, clips: int | None, reason: str) -> None:
-    energy = watched(nvml, seconds).summary(clips)["energy"]
-    assert energy["joules_per_clip"] is None and reason in energy["reason"]
-    assert energy["joules"] == pytest.approx(100 * seconds)
+def test_no_energy_per_clip_of_a_short_window(nvml: Fake) -> None:
+    energy = watched(nvml, 4.9).energy(10)
+    assert energy["joules_per_clip"] is None and "4.9 s is shorter than 5 s" in energy["reason"]
+    assert energy["joules"] == pytest.approx(100 * 4.9)
+
+
+def test_energy_is_of_each_arm_in_a_window_of_its_own(nvml: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips in 0.1 s at 200 W, and in 0.2 s at 300 W, both above 50 W idle: 7.5 J and 25 J a clip."""
+    used, waited = [0.0], list[Any]()
+    nvml.watts, nvml.joules = lambda t: 50.0, lambda t: used[0]
+
+    def arm(seconds: float, watts: float) -> Callable[[int], None]:
+        def call(given: int) -> None:
+            nvml.clock.now += seconds
+            used[0] += seconds * watts
+
+        return call
+
+    monkeypatch.setattr(truth, "monotonic", nvml.clock.monotonic)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    pair, setting = SimpleNamespace(device=CUDA), SimpleNamespace(batch=2)
+    arms: Any = SimpleNamespace(pair=pair, setting=setting, given=lambda arm, number: number)
+    arms.all = {"a": arm(0.1, 200), "b": arm(0.2, 300), "b again": None}
+    energy = truth.energy(arms)["energy"]
+    assert {key: found["joules_per_clip"] for key, found in energy.items()} == pytest.approx({"a": 7.5, "b": 25})
+    assert all(found["idle_watts"] == 50 and found["reason"] == "" for found in energy.values())
+    assert energy["a"]["joules"] == pytest.approx(200 * 1.1 * telemetry.ENERGY_WINDOW, rel=0.02)
+    assert len(waited) > 2 and set(waited) == {CUDA}
+    pair.device = torch.device("cpu")
+    assert truth.energy(arms) == {}
 
 
 @pytest.mark.parametrize(
@@ -238,14 +261,14 @@ def test_one_unsupported_call_leaves_the_rest(
     else:
         monkeypatch.delattr(Fake, call)
     watch = watched(nvml, 6)
-    summary = watch.summary(clips=1)
+    summary = watch.summary()
     assert summary["available"] is True and summary[field] is None and watch.throttled is False
     said = summary["missing"]["throttle_bits" if field == "throttled" else field]
     assert "Not Supported" in said or (how == "not there" and said)
     others = {"sm_clock_mhz", "power_watts", "temperature_celsius", "memory_used_bytes"} - {field}
     assert all(summary[other] for other in others)
     if field == "power_watts":
-        assert summary["energy"]["joules"] is None and summary["energy"]["reason"]
+        assert watch.energy(1)["joules"] is None and watch.energy(1)["reason"]
     json.dumps(summary)
 
 
@@ -272,6 +295,7 @@ def test_nvml_that_refuses_is_said(nvml: Fake, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Fake, "nvmlInit", refuse)
     watch = watched(nvml, 1)
     assert watch.summary() == {"available": False, "reason": "NVML refuses: Driver Not Loaded"}
+    assert watch.energy(1)["joules_per_clip"] is None and watch.energy(1)["reason"] == watch.summary()["reason"]
     assert watch.throttled is False
 
 

@@ -26,6 +26,7 @@ IDENTITY: dict[str, Any] = {
     "threads": 2,
     "torch": "2.13.0",
     "revisions": [1, 1, 1],
+    "b_policy": "",
 }
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tables import clocked
 
+from bench.accuracy.detection import key_frame
+from bench.accuracy.pooled import pooled_interval
+from bench.accuracy.segmentation import counts
 from bench.records import Cost, Figure, Record, Store, read_record
-from bench.tables.comparison import compare, frames
+from bench.tables.comparison import accuracies, compare, frames
 from bench.tables.runs import blocks
+from bench.tables.timings import timings
 
 VIDEOS = 400
 
@@ -62,11 +67,46 @@ def test_a_policy_is_held_against_its_control_on_the_same_clips(
     assert (line.seeds, line.parameters, line.executed) == (3, 7, 1.5)
     assert line.gflops == pytest.approx((80 / 1e9, 90.0, 70.0))
     scored, missing = line.controls
-    assert scored.gain is not None and scored.clip_1 is not None
-    assert scored.clip_1.value == pytest.approx(100 * control, abs=4)
+    assert scored.gain is not None and scored.right is not None
+    assert list(line.accuracies) == ["clip-1", "video-1"] and scored.of == "clip-1"
+    assert scored.right.value == pytest.approx(100 * control, abs=4)
     assert scored.gain.value == pytest.approx(80 - 100 * control, abs=6)
     assert scored.cost == pytest.approx(84 / 80) and scored.verdict == verdict
     assert (missing.verdict, missing.reason, missing.gain) == ("not run", "why", None)
+
+
+ONE = {"options": {}, "frames": 8, "seed": 0, "method_revision": 1, "profile": "p", "dataset": "digits", "size": 32}
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol", "other", "found", "unit", "against"),
+    [
+        ("vared/x", {}, {"b": "x"}, (120, 1.2), "clips/s", "x"),
+        ("exits", {"unit": "clip"}, {"b_policy": "all"}, (120, 1.2), "clips/s", "itself with everything open"),
+        ("pattern", {"unit": "video", "clips": 4}, {}, (100, None), "videos/s", "a copy of itself"),
+        ("x", {}, {"a": "vared/x"}, (100, None), "clips/s", ""),
+        ("exits", {}, {"b": "another"}, None, "clips/s", ""),
+    ],
+)
+def test_a_line_says_what_was_timed_against_what(
+    tmp_path: Path,
+    template: Record,
+    method: str,
+    protocol: dict[str, object],
+    other: dict[str, str],
+    found: tuple[float, float | None] | None,
+    unit: str,
+    against: str,
+) -> None:
+    identity = template.identity.model_copy(update={**ONE, "method": method, "dataset_revision": 1})
+    changed = {"identity": identity, "protocol": protocol, "cost": Cost(average=9, maximum=9, minimum=9)}
+    Store(tmp_path).write(template.model_copy(update=changed), samples(0.5, 0.5, 0))
+    clocked.store(tmp_path, clocked.timing(1.2, **{"a": method, "b": method, "a_options": {}, **other}))
+    (block,) = blocks([("here", tmp_path)])
+    (line,) = compare(block, 8, timings([("here", tmp_path)]))
+    assert (line.unit, line.against) == (unit, against)
+    told = [(one.found.value, one.ratio and one.ratio.value) for one in line.speeds]
+    assert told == ([pytest.approx(found)] if found else []) and bool(line.why_not) == (found is None)
 
 
 def test_few_seeds_conclude_nothing(tmp_path: Path, template: Record) -> None:
@@ -74,3 +114,53 @@ def test_few_seeds_conclude_nothing(tmp_path: Path, template: Record) -> None:
     (block,) = blocks([("here", tmp_path)])
     control = compare(block, 8)[0].controls[0]
     assert control.verdict == "inconclusive" and "1 of at least 3 seeds" in control.reason
+
+
+def key_frames(seed: int) -> pd.DataFrame:
+    """Thirty key frames of ten videos, their box found or not; under a control never."""
+    right = np.random.default_rng(seed).random(30) < 0.7
+    rows = [
+        {"index": i, "group": str(i // 3), "cost": 80, "first_box": float(ok), "control.random.first_box": 0.0}
+        | {"control.random.cost": 80.0}
+        | key_frame([[*([0, 0, 10, 10] if ok else [50, 50, 60, 60]), 0.9, 1, i % 2]], [[0, 0, 10, 10, i % 2]])
+        for i, ok in enumerate(right)
+    ]
+    return pd.DataFrame(rows)
+
+
+def images(seed: int) -> pd.DataFrame:
+    """Thirty images of ten scenes, of which one was not scored as a whole."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        {"index": i, "group": str(i // 3), "cost": 80, "crop_pixels": 0.5, "control.random.crop_pixels": 0.25}
+        | {"control.random.cost": 80.0}
+        | (counts(draw.integers(0, 2, (4, 4)), draw.integers(-1, 2, (4, 4)), 2) if i else {})
+        for i in range(30)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "of"),
+    [
+        (key_frames, ("mAP", "recall", "classification"), "first box"),
+        (images, ("mIoU", "pixel-accuracy"), "pixels of the centre crop"),
+    ],
+)
+def test_boxes_and_masks_are_compared_by_their_own_figures(tmp_path: Path, template: Record, make, names, of) -> None:
+    tables = [make(seed) for seed in range(3)]
+    for seed, table in enumerate(tables):
+        figures = {name: Figure(value=pooled_interval(name, [table.dropna()]).value) for name in names}
+        identity = template.identity.model_copy(update={"method": "vared/x", "frames": 8, "seed": seed})
+        changed = {"identity": identity, "status": "done", "figures": figures, "parameters": 7, "protocol": {}}
+        changed |= {"cost": Cost(average=80e9, maximum=80, minimum=80), "missing": {}, "executed": {}}
+        Store(tmp_path).write(template.model_copy(update=changed), table)
+    (block,) = blocks([("here", tmp_path)])
+    assert accuracies(block) == names
+    (line,) = compare(block, 8)
+    expected = {name: pooled_interval(name, [table.dropna() for table in tables]) for name in names}
+    assert list(line.accuracies) == list(names)
+    for name, found in line.accuracies.items():
+        assert found == pytest.approx([100 * part for part in expected[name]])
+    (control,) = line.controls
+    assert control.of == of and control.gain is not None and control.gain.value > 0 and control.verdict == "holds"

@@ -4,10 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.records import RecordError, Store
+from bench.accuracy.detection import key_frame
+from bench.accuracy.segmentation import counts
+from bench.records import Figure, RecordError, Store
 from bench.tables import TableError, load
-from bench.tables.join import Joined, join
-from bench.tables.runs import blocks
+from bench.tables.join import FIGURES, Joined, join
+from bench.tables.runs import NotMeasuredError, blocks
 from bench.tables.static_costs import cost_lines, reference
 
 DYNAMIC = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
@@ -160,6 +162,44 @@ def test_a_changed_per_video_table_is_refused(write, tmp_path: Path) -> None:
     (tmp_path / "runs" / str(record.samples_file)).write_bytes(b"other")
     with pytest.raises(RecordError, match="checksum differs"):
         joined(tmp_path)
+
+
+FOUND = key_frame([[0, 0, 9, 9, 1, 1, 0]], [[0, 0, 9, 9, 0]])
+MISSED = key_frame([], [[0, 0, 9, 9, 0]])
+BOXES = {name: [MISSED[name] if i % 4 else FOUND[name] for i in range(40)] for name in FOUND}
+MASKS = {name: [value] * 40 for name, value in counts([[0, 0]], [[0, 1]], 2).items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "percent"),
+    [
+        ("mAP", BOXES, 25.0),
+        ("recall", BOXES, 25.0),
+        ("classification", BOXES, 100.0),
+        ("mIoU", MASKS, 25.0),
+        ("pixel-accuracy", MASKS, 50.0),
+    ],
+)
+def test_figures_of_all_samples_together_are_computed_anew(write, tmp_path: Path, kind, columns, percent) -> None:
+    """What the record states is taken only where what it was computed from is not stored."""
+    for seed in range(2):
+        record = write(columns, seed=seed)
+        figures = {kind: Figure(value=0.9)}
+        Store(tmp_path / "runs").write(record.model_copy(update={"figures": figures}))
+        bare = {"samples_file": None, "samples_sha256": None, "figures": figures}
+        Store(tmp_path / "bare").write(record.model_copy(update=bare))
+    (whole,), (bare_runs,) = (blocks([(name, tmp_path / name)]) for name in ("runs", "bare"))
+    found = FIGURES[kind](whole.runs)
+    assert found.value == pytest.approx(percent) and found.low <= found.value <= found.high
+    stated = FIGURES[kind](bare_runs.runs)
+    assert stated.value == pytest.approx(90.0) and np.isnan(stated.low)
+
+
+def test_a_figure_that_was_never_recorded_says_so(write, tmp_path: Path) -> None:
+    write()
+    (block,) = blocks([("runs", tmp_path / "runs")])
+    with pytest.raises(NotMeasuredError, match="mIoU was not recorded"):
+        FIGURES["mIoU"](block.runs)
 
 
 def written(tmp_path: Path, text: str) -> Path:

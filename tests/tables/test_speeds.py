@@ -329,11 +329,12 @@ def test_a_line_relates_what_was_measured() -> None:
 
 
 def test_what_the_device_told_of_itself() -> None:
-    told = timing(telemetry={"throttled": True, "energy": {"joules_per_clip": 0.8}})
-    assert throttled(told) and joules(told) == 0.8
+    energy = {"a": {"joules_per_clip": 0.8}, "b": {"joules_per_clip": 1.2}}
+    told = timing(telemetry={"throttled": True, "energy": energy})
+    assert throttled(told) and (joules(told), joules(told, "b")) == (0.8, 1.2)
     for telemetry in (
         {"available": False, "reason": "no GPU", "throttled": False},
-        {"energy": {"joules_per_clip": None}},
+        {"energy": {"a": {"joules_per_clip": None}, "b": {"joules_per_clip": 1.2}}},
     ):
         untold = timing(telemetry=telemetry)
         assert not throttled(untold) and joules(untold) is None

@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.accuracy.detection import key_frame
 from bench.accuracy.intervals import Interval
+from bench.accuracy.segmentation import counts
 from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Experiment
 from bench.tables.verdicts import Judgement, decide, judge
@@ -159,3 +161,75 @@ def test_difficulty_is_the_static_networks_over_all_its_seeds(write, tmp_path: P
     found = judged(tmp_path, claim("difficulty", ">", 0.0))
     assert found.verdict == "holds" and found.seeds == 3 and found.interval is not None
     assert found.interval.value > 0.95
+
+
+def boxes(right: np.ndarray) -> dict[str, list]:
+    """What is stored of 40 key frames of two classes, each with a true box that is found where `right`."""
+    place, elsewhere = [0, 0, 10, 10], [50, 50, 60, 60]
+    rows = [
+        key_frame([[*(place if ok else elsewhere), 0.9, 1, i // 2 % 2]], [[*place, i // 2 % 2]])
+        for i, ok in enumerate(right)
+    ]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def masks(right: np.ndarray) -> dict[str, list]:
+    """What is stored of 40 images of one pixel, all of class 0, that is said to be so where `right`."""
+    rows = [counts([[0 if ok else 1]], [[0]], 2) for ok in right]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+ALL, HALF = np.ones(40, bool), np.arange(40) % 2 == 0  # one of two of every source
+
+
+@pytest.mark.parametrize(
+    ("statistic", "make", "points"),
+    [("mAP", boxes, -75.0), ("recall", boxes, -50.0), ("classification", boxes, 0.0), ("mIoU", masks, -75.0)],
+)
+def test_figures_of_all_samples_together_are_compared_in_points(write, tmp_path, statistic, make, points) -> None:
+    """Half of the boxes found at equal scores: AP is 1/2 · 1/2. Half of the pixels right: IoU is 1/2 and 0."""
+    pair(write, 3, make(ALL), **make(HALF))
+    found = judged(tmp_path, claim(statistic, ">=", -1.0))
+    assert found.interval == pytest.approx((points, points, points)) and found.seeds == 3
+    assert found.verdict == ("holds" if points == 0 else "does not hold")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "make"), [("mAP", boxes), ("recall", boxes), ("classification", boxes), ("mIoU", masks)]
+)
+def test_equal_runs_differ_by_nothing(write, tmp_path: Path, statistic: str, make) -> None:
+    right = SOME.random(40) < 0.6
+    pair(write, 3, make(right), **make(right))
+    assert judged(tmp_path, claim(statistic, ">=", -1.0)) == Judgement("holds", Interval(0, 0, 0), 3)
+    assert judged(tmp_path, claim(statistic, ">", 0.0)).verdict == "does not hold"
+
+
+def test_key_frames_are_matched_by_index_not_by_place(write, tmp_path: Path) -> None:
+    right = SOME.random(40) < 0.6
+    order = SOME.permutation(40)
+    columns = {name: [cells[i] for i in order] for name, cells in boxes(right).items()}
+    pair(write, 3, boxes(right), index=order, group=[f"g{i // 2}" for i in order], **columns)
+    assert judged(tmp_path, claim("recall", ">=", -1.0)).interval == Interval(0, 0, 0)
+
+
+def test_images_that_one_side_did_not_score_are_left_out(write, tmp_path: Path) -> None:
+    some = {name: np.where(np.arange(40) < 10, cells, np.nan) for name, cells in masks(~ALL).items()}
+    pair(write, 3, masks(np.arange(40) < 10), **some)
+    assert judged(tmp_path, claim("mIoU", ">=", -1.0)).interval == pytest.approx((-100, -100, -100))
+
+
+def test_a_mean_average_precision_of_videos_is_not_compared(write, tmp_path: Path) -> None:
+    """The scores of each video, which it is computed from, are not stored."""
+    pair(write, 3)
+    found = judged(tmp_path, claim("mAP", ">=", -1.0))
+    assert (found.verdict, found.reason) == ("not run", "what mAP is computed from was not stored of each sample")
+
+
+def test_runs_on_other_data_are_not_compared(write, tmp_path: Path) -> None:
+    for seed in range(3):
+        write(boxes(ALL), seed=seed)
+        write(boxes(ALL), method=DYNAMIC.method, options=dict(DYNAMIC.options), seed=seed, data_fingerprint="other")
+    runs = [run for block in blocks([("runs", tmp_path / "runs")]) for run in block.runs]
+    row = {run.record.identity.seed: run for run in runs if run.record.identity.method == DYNAMIC.method}
+    other = {run.record.identity.seed: run for run in runs if run.record.identity.method == STATIC.method}
+    assert judge(claim("mAP", ">=", -1.0), row, other).reason == "the two rows were tested on different data"

@@ -13,14 +13,16 @@ from torch.nn import functional as F
 
 from bench import registry
 from bench.cost import Counter
-from bench.inference.convolution import Convolution
+from bench.inference.convolution import Convolution, Fastest
 from bench.inference.products import frame_products
 from bench.policy import Forced, fixed
+from vared.gate import Gate, Pool
 from vared.method import VaRed
 from vared.runtime.absorbing import Absorbing, _taps
 from vared.runtime.compact import Compact, Mixed
-from vared.runtime.method import WAYS
+from vared.runtime.decision import FastGate
 from vared.runtime.mixing import mix_channels, mix_frames
+from vared.runtime.ways import CLIPS, WAYS, Trial, Way
 
 SMALL: dict[str, dict[str, Any]] = {
     "r2plus1d_18": {"width": 8, "blocks": (1, 1, 1, 1)},
@@ -79,6 +81,7 @@ def test_runtime_is_the_reference_path_under_any_decisions(name: str, search_spa
     fast, sample = method.optimised(), torch.randn(method.spec.shape(5), dtype=torch.float64)
     policy = drawn(method, 5, torch.float64)
     expected = method(sample, policy)
+    fast._dense[sample.shape] = frozenset(unit.name for unit in method.units[::2])  # by layer
     for way in WAYS:
         fast._ways[sample.shape] = way
         found = fast(sample, policy)
@@ -115,7 +118,8 @@ def test_runtime_errs_no_more_than_the_precision(name: str, dtype: torch.dtype) 
 
 
 @torch.no_grad()
-def test_runtime_executes_less_than_is_accounted_where_layers_absorb() -> None:
+def test_runtime_executes_less_than_is_accounted_where_layers_absorb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fastest, "__call__", lambda self, x: self.forms[0](x))  # so narrow, all may be the faster
     method = built("r2plus1d_18", torch.float32)
     fast, sample = method.optimised(), torch.randn(method.spec.shape(2))
     fast._ways[sample.shape] = "in turn"
@@ -142,11 +146,47 @@ def test_kinds_that_cannot_be_absorbed_keep_their_units(kind: str) -> None:
 @torch.no_grad()
 def test_the_way_of_execution_is_chosen_once_a_shape_and_told() -> None:
     method = built("r2plus1d_18", torch.float32)
-    fast = method.optimised()
-    assert fast.details() == {"execution": {}}
-    fast(torch.randn(method.spec.shape(2)))
-    (shape, way), *others = fast.details()["execution"].items()
-    assert shape == "2×3×8×32×32" and way in WAYS and not others
+    fast, rows = method.optimised(), CLIPS // 2
+    assert fast.details() == {"execution": {}, "dense": {}, "computed whole": []}
+    for ways in ({}, {f"{rows}×3×8×32×32"}):
+        fast(torch.randn(method.spec.shape(rows)))
+        assert set(fast.details()["execution"]) == set(ways)
+    fast(torch.randn(method.spec.shape(1)))
+    assert fast.details()["execution"]["1×3×8×32×32"] == "in turn"
+    assert set(fast.details()["execution"].values()) <= set(WAYS)
+
+
+class Pretended:
+    """Takes as long as it says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.took: dict[Way, float] = {}
+        monkeypatch.setattr("vared.runtime.ways.seconds", self._seconds)
+
+    def _seconds(self, form: Any, x: Tensor) -> float:
+        form(x), form(x)
+        return self.took[self.way]
+
+    def __call__(self, way: Way) -> dict[str, float]:
+        self.way = way
+        return {"small": 2.0 if way == "grouped" else 1.0, "large": 1.0 if way == "grouped" else 2.0}
+
+
+def test_an_untypical_first_batch_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, pretended, batch = Trial(), Pretended(monkeypatch), torch.zeros(CLIPS // 4, 1)
+    for number in range(4):
+        assert not trial.done
+        pretended.took = {"in turn": 0.3, "grouped": 0.2, "dense": 0.01 if number == 0 else 0.5, "by layer": 0.15}
+        trial.run(batch, pretended)
+        assert trial.fastest == ("dense" if number == 0 else "by layer")
+    assert trial.done and trial.dense == {"small"}
+
+
+def test_long_trials_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, pretended = Trial(), Pretended(monkeypatch)
+    pretended.took = dict.fromkeys(WAYS, 5.0)
+    trial.run(torch.zeros(2, 1), pretended)
+    assert trial.done
 
 
 def test_runtime_cannot_be_trained() -> None:
@@ -247,10 +287,29 @@ def test_absorbing_is_the_convolution_of_the_whole(
     full = F.conv3d(tensor, weight, bias, (stride, 1, 1), padding).relu()
     module = Absorbing(Convolution(weight, bias, (stride, 1, 1), padding, (1, 1, 1), 1, True))
     for given_form in (part, tensor):
+        plan = module._plan(given_form, filters, step)
+        ways = [form(plan.read(given_form)) for form in plan.run.forms]  # among them all of it, and the rest left
+        assert all(torch.allclose(way, ways[0]) for way in ways)
         found = module.part(given_form, filters, step)
         kept = full[:, :filters, ::step]
         assert torch.allclose(found.whole()[:, :, ::step], kept)
         assert found.frames == full.shape[2] and found.copies % step == 0
+
+
+@given(**COMPACT, pool=st.sampled_from(["space", "motion"]))
+@settings(max_examples=40, deadline=None)
+@torch.no_grad()
+def test_fast_gate_of_compact_is_the_gate_of_the_whole(
+    frames: int, repeat: int, count: int, made: int, pool: Pool
+) -> None:
+    part, tensor = compact(frames, repeat, count, made)
+    gate = Gate(count + made, frames, [1.0, 1.0, 1.0], hidden=4, pool=pool, leak=0.0).double().eval()
+    nn.init.normal_(gate.fc2.weight)
+    assert gate.norm.running_mean is not None and gate.norm.running_var is not None
+    gate.norm.running_mean.normal_(), gate.norm.running_var.uniform_(0.5, 1.5)
+    fast = FastGate(gate, "unit", {"unit.channel": 3})
+    for given_form in (tensor, part):
+        assert torch.allclose(fast.openness(given_form), gate(tensor)[1])
 
 
 @given(frames=st.integers(1, 6), repeat=st.sampled_from([1, 2]), own=st.integers(1, 4), computed=st.integers(1, 4))
@@ -320,7 +379,7 @@ def test_mixing_channels_is_the_weighted_sum(counts: tuple[int, ...], channels: 
     options = [whole(y[:, :count], scale, 2, 1) for count, scale in zip(counts, scales, strict=True)]
     shares = weights / weights.sum(1, keepdim=True)
     expected = sum(shares[:, i].view(2, 1, 1, 1, 1) * option for i, option in enumerate(options))
-    assert torch.allclose(mix_channels(y.clone(), counts, scales, weights, channels), expected)
+    assert torch.allclose(mix_channels(y.clone(), counts, scales, shares.unbind(1), channels), expected)
 
 
 @given(periods=st.sampled_from([(1, 2), (1, 4), (1, 2, 4), (1, 1, 2)]), frames=st.integers(1, 9))
@@ -332,4 +391,4 @@ def test_mixing_frames_is_the_weighted_sum(periods: tuple[int, ...], frames: int
     shares = weights / weights.sum(1, keepdim=True)
     kept = [y[:, :, torch.arange(frames) // period * period] for period in periods]
     expected = sum(shares[:, i].view(2, 1, 1, 1, 1) * option for i, option in enumerate(kept))
-    assert torch.allclose(mix_frames(y.clone(), periods, weights), expected)
+    assert torch.allclose(mix_frames(y.clone(), periods, shares.unbind(1)), expected)

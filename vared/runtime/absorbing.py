@@ -26,7 +26,7 @@ class _Plan:
     """How one form of input is taken: what is read of it, what runs, and the frames and copies of the output."""
 
     read: Callable[[Any], Tensor]
-    run: Form
+    run: Fastest
     frames: int
     copies: int
 
@@ -81,16 +81,30 @@ class Absorbing(nn.Module):
         conv = self.convolution
         read, repeat = self._reader(x, count)
         y = read(x)
-        weight = conv.weight[:count]
+        weight = conv.weight
         if isinstance(x, Compact) and x.scale is not None and conv.groups == 1 and y.shape[1] < weight.shape[1]:
-            weight = _fold_channels(weight, x.scale)
+            weight = fold_channels(weight, x.scale)
         if len(conv.stride) == 2:
-            return _Plan(read, Fastest(self._forms(y, weight, 1, 1)), 1, 1)
-        stride = conv.stride[0] * step
+            return _Plan(read, self._fastest(y, weight, count, 1, 1), 1, 1)
         reach = conv.dilation[0] * (conv.weight.shape[2] - 1) + 1
         outputs = (x.shape[2] + 2 * conv.padding[0] - reach) // conv.stride[0] + 1
+        stride = conv.stride[0] * step
         copied = repeat // stride if self._copies(stride, repeat) else 1
-        return _Plan(read, Fastest(self._forms(y, weight, stride, repeat)), outputs, step * copied)
+        return _Plan(read, self._fastest(y, weight, count, step, repeat), outputs, step * copied)
+
+    def _fastest(self, y: Tensor, weight: Tensor, count: int, step: int, repeat: int) -> Fastest:
+        """What is asked of the convolution, or, where that is no slower, all of it, of which the rest is left."""
+        stride = self.convolution.stride[0]
+        forms = self._forms(y, weight[:count], stride * step, repeat)
+        if (count, step) != (len(weight), 1) and repeat == 1 and not self._depthwise:
+            forms += [_Left(form, count, step) for form in self._forms(y, weight, stride, 1)]
+        return Fastest(forms)
+
+    @property
+    def dense(self) -> bool:
+        """Whether, of any input so far, more was computed than was asked for, since that was the faster."""
+        runs = [plan.run for plan in self._plans.values()]
+        return any(isinstance(form, _Left) for run in runs for form in run.chosen.values())
 
     def _copies(self, stride: int, repeat: int) -> bool:
         """Whether frames that are copies give frames that are copies, so that each is computed once."""
@@ -99,14 +113,15 @@ class Absorbing(nn.Module):
 
     def _reader(self, x: Tensor | Compact, count: int) -> tuple[Callable[[Any], Tensor], int]:
         """What is taken of such input, and how many frames each of it stands for."""
-        kept = count if self._depthwise else None  # as many channels go in as come out
+        conv = self.convolution
+        first = _first(count if self._depthwise else x.shape[1])  # depthwise, as many channels go in as come out
         if isinstance(x, Tensor):
-            return lambda x: x[:, :kept], 1
-        if x.frames % x.copies or (x.copies > 1 and self.convolution.dilation[0] > 1):
-            return lambda x: x.whole()[:, :kept], 1
-        if self.convolution.groups == 1 or (kept and x.computed.shape[1] >= kept):
-            return lambda x: x.computed[:, :kept], x.copies
-        return lambda x: x.all_channels()[:, :kept], x.copies
+            return first, 1
+        if x.frames % x.copies or (x.copies > 1 and conv.dilation[0] > 1):
+            return lambda x: first(x.whole()), 1
+        if conv.groups == 1 or (self._depthwise and x.computed.shape[1] >= count):
+            return lambda x: first(x.computed), x.copies
+        return lambda x: first(x.all_channels()), x.copies
 
     @property
     def _depthwise(self) -> bool:
@@ -129,6 +144,23 @@ class Absorbing(nn.Module):
         return forms
 
 
+class _Left:
+    """Of what `form` computes, the first `count` channels of every `step`-th frame."""
+
+    def __init__(self, form: Form, count: int, step: int) -> None:
+        self.form, self.count, self.step = form, count, step
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """The same as if nothing else had been computed."""
+        out = self.form(y)[:, : self.count]
+        return out[:, :, :: self.step] if self.step > 1 else out
+
+
+def _first(count: int) -> Callable[[Tensor], Tensor]:
+    """The first `count` channels, where there are more."""
+    return lambda y: y if y.shape[1] <= count else y[:, :count]
+
+
 class _Phased:
     """A convolution over frames that stand for `repeat` each: one convolution for each place of outputs among them.
 
@@ -142,7 +174,7 @@ class _Phased:
         self.conv, self.stride, self.copies = conv, stride, repeat
         self.parts = []
         for phase in range(self.period):
-            folded, offset = _fold_frames(weight, phase * stride - conv.padding[0], repeat)
+            folded, offset = fold_frames(weight, phase * stride - conv.padding[0], repeat)
             geometry = ([self.pace, *conv.stride[1:]], [0, *conv.padding[1:]], conv.dilation, groups)
             self.parts.append((offset, Convolution(folded, bias, *geometry, conv.relu)))
 
@@ -164,7 +196,7 @@ class _Phased:
         return out
 
 
-def _fold_channels(weight: Tensor, scale: Tensor) -> Tensor:
+def fold_channels(weight: Tensor, scale: Tensor) -> Tensor:
     """Filters over computed channels, of filters over these and those that `scale` makes of them."""
     count = weight.shape[1] - len(scale)
     made = torch.arange(len(scale), device=weight.device) % count
@@ -172,7 +204,7 @@ def _fold_channels(weight: Tensor, scale: Tensor) -> Tensor:
     return weight[:, :count].index_add(1, made, weight[:, count:] * scale.to(weight).view(shape))
 
 
-def _fold_frames(weight: Tensor, start: int, repeat: int) -> tuple[Tensor, int]:
+def fold_frames(weight: Tensor, start: int, repeat: int) -> tuple[Tensor, int]:
     """Taps that fall on one computed frame added up, and the computed frame of the first; `start`: where taps begin."""
     places = [(start + tap) // repeat for tap in range(weight.shape[2])]
     index = torch.tensor(places, device=weight.device) - places[0]

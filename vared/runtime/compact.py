@@ -7,7 +7,7 @@ tensor, rebuilt when torch first asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -93,29 +93,38 @@ class Compact(Standing):
 
     def _write(self, out: Tensor, factor: Tensor | None = None) -> None:
         """All channels of computed frames, as many as `out` has; times a factor (B, C, 1, 1, 1)."""
+        for place, y, scale in self._pieces(out):
+            if factor is not None:
+                scale = factor[:, place] if scale is None else scale * factor[:, place]
+            if scale is None:
+                out[:, place].copy_(y)
+            else:
+                torch.mul(y, scale, out=out[:, place])
+
+    def _pieces(self, out: Tensor) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+        """Channels of `out`, what was computed that they are made of, in as many frames, and their scales if made."""
         y = self.computed if out.dim() == 4 else self.computed[:, :, : out.shape[2]]
         count = y.shape[1]
-        if factor is None:
-            out[:, :count].copy_(y)
-        else:
-            torch.mul(y, factor[:, :count], out=out[:, :count])
-        shape = (-1, *(1,) * (y.dim() - 2))
+        yield slice(0, count), y, None
         for start in range(count, out.shape[1], count):
             assert self.scale is not None
             end = min(start + count, out.shape[1])
-            scale = self.scale[start - count : end - count].view(shape)
-            scale = scale if factor is None else scale * factor[:, start:end]
-            torch.mul(y[:, : end - start], scale, out=out[:, start:end])
+            scale = self.scale[start - count : end - count].view(-1, *(1,) * (y.dim() - 2))
+            yield slice(start, end), y[:, : end - start], scale
 
     def plus(self, other: Tensor) -> Tensor:
-        """The whole plus a tensor of its shape."""
-        y = self.all_channels()
-        if self.copies == 1:
-            return y + other
+        """The whole plus a tensor of its shape, written in one pass."""
+        if self.copies == 1 and self.scale is None:
+            return self.computed + other
         out = torch.empty_like(other)
         for phase in range(self.copies):
-            part = out[:, :, phase :: self.copies]
-            torch.add(other[:, :, phase :: self.copies], y[:, :, : part.shape[2]], out=part)
+            frames = (slice(None), slice(None), slice(phase, None, self.copies)) if self.copies > 1 else ()
+            part, own = out[frames], other[frames]
+            for place, y, scale in self._pieces(part):
+                if scale is None:
+                    torch.add(own[:, place], y, out=part[:, place])
+                else:
+                    torch.addcmul(own[:, place], y, scale, out=part[:, place])
         return out
 
     def max_pool(self, pool: Any) -> Compact:

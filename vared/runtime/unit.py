@@ -19,12 +19,14 @@ class FastUnit(nn.Module):
 
     def __init__(self, unit: DynamicUnit, followed: Followed) -> None:
         super().__init__()
-        self.session, self.policy, self.followed = unit.session, unit.policy, followed
+        self.name, self.policy, self.session, self.followed = unit.name, unit.policy, unit.session, followed
         self.counts, self.strides = unit.counts, unit.strides
         relu = type(unit.act) is nn.ReLU
         assert isinstance(unit.conv, nn.Conv2d | nn.Conv3d)
         self.conv = Absorbing(fuse(unit.conv, unit.norm, relu))
         self.act = None if relu or isinstance(unit.act, nn.Identity) else unit.act
+        if self.act is not None and hasattr(self.act, "inplace"):
+            self.act.inplace = True  # type: ignore[assignment]  # what the convolution gave is nobody else's
         self.gate = None if unit.gate is None else FastGate(unit.gate, unit.policy, unit.decides)
         scales = [phi.weight.detach().exp() for phi in unit.channel_phi if isinstance(phi, Cheap)]
         self.scales = nn.ParameterList(scales).requires_grad_(False)
@@ -32,14 +34,19 @@ class FastUnit(nn.Module):
     def forward(self, x: Tensor | Compact | Mixed) -> Compact | Mixed:
         """Decides, if it has the gate; samples with the same active options run together."""
         x = x.whole() if isinstance(x, Mixed) else x
+        followed = self.followed
+        if followed.laps is not None:
+            followed.laps.begin(self.name, x.computed if isinstance(x, Compact) else x)
         if self.gate is not None:
-            self.followed.choices[self.policy] = self.gate(x, self.session, self.followed.dense)
-        chosen = self.followed.choices[self.policy]
-        if chosen[0].rows is None:
-            return self._run(x, chosen[0])
+            followed.decided[self.policy] = self.gate(x, self.session)
+        decided = followed.decided[self.policy]
+        if self.name in followed.dense:
+            return self._run(x, decided.dense)
+        if decided.sorted[0].rows is None:
+            return self._run(x, decided.sorted[0])
         whole = x.whole() if isinstance(x, Compact) else x
         parts = []
-        for choice in chosen:
+        for choice in decided.sorted:
             assert choice.rows is not None
             with samples(choice.rows):
                 parts.append((choice.rows, self._run(whole[choice.rows], choice)))
@@ -61,11 +68,11 @@ class FastUnit(nn.Module):
             # Frames that are copies as they come in stay as they are under options that copy no further than that.
             periods = [max(1, self.strides[option] // found.copies) for option in temporal.options]
             if max(periods) > 1:
-                found.computed = mix_frames(found.computed, periods, temporal.weights)
+                found.computed = mix_frames(found.computed, periods, temporal.shares)
         found.computed = scaled(found.computed, [side.total for side in (channel, temporal) if side])
         return found
 
     def _mix_channels(self, found: Compact, side: Side) -> None:
         counts = [self.counts[option] for option in side.options]
         scales = [self.scales[option - 1] if option else None for option in side.options]
-        found.computed = mix_channels(found.computed, counts, scales, side.weights, self.counts[0])
+        found.computed = mix_channels(found.computed, counts, scales, side.shares, self.counts[0])

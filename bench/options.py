@@ -1,0 +1,89 @@
+"""Options of the command line: types, names, help, and the panels of `--help` where a command has many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer import Option
+
+METHOD, DATA, CLOCK, ROW = "What is run", "On what data", "How it is timed", "A published row instead"
+
+Name = Annotated[str, typer.Argument(help="A network, a method, or method/network.")]
+Json = Annotated[bool, Option("--json", help="Answer as JSON on standard output.")]
+Results = Annotated[Path, Option(help="Folder of records and checkpoints; what is there is not run again.")]
+OnlyTables = Annotated[list[str] | None, Option(help="Only this published table; may be repeated.")]
+
+Options = Annotated[
+    list[str] | None,
+    Option("--option", metavar="KEY=VALUE", help="An option of the method; may be repeated.", rich_help_panel=METHOD),
+]
+Seed = Annotated[int, Option(help="Seed of weights and of every draw.", rich_help_panel=METHOD)]
+Policy = Annotated[
+    str,
+    Option(
+        help="learned, all, random:GFLOPS or matched:GFLOPS[:MIN:MAX], of 1e9 multiply-adds.", rich_help_panel=METHOD
+    ),
+]
+Untrained = Annotated[bool, Option("--untrained", help="Weights as drawn, also to decide by.", rich_help_panel=METHOD)]
+
+ProfileName = Annotated[
+    str, Option("--profile", help="A built-in profile, or a path ending in .toml.", rich_help_panel=DATA)
+]
+Frames = Annotated[
+    int | None, Option(min=1, help="Frames of a clip; by default the profile's first.", rich_help_panel=DATA)
+]
+Size = Annotated[int | None, Option(min=1, help="Pixels each way; by default the profile's.", rich_help_panel=DATA)]
+Classes = Annotated[
+    int | None, Option(min=1, help="Classes of the head; by default the dataset's.", rich_help_panel=DATA)
+]
+DataOptions = Annotated[
+    list[str] | None,
+    Option(
+        "--data-option", metavar="KEY=VALUE", help="An option of the dataset, such as fold=3.", rich_help_panel=DATA
+    ),
+]
+DataRoot = Annotated[
+    Path | None, Option(envvar="VARED_DATA", help="Folder of the real datasets.", rich_help_panel=DATA)
+]
+
+Batches = Annotated[
+    list[int] | None, Option("--batch", min=1, help="Samples a batch (1); may be repeated.", rich_help_panel=CLOCK)
+]
+Precision = Annotated[
+    Literal["fp32", "tf32", "bf16", "fp16"], Option(help="On a CPU fp32 or bf16.", rich_help_panel=CLOCK)
+]
+Threads = Annotated[int | None, Option(min=1, help="Of torch; by default its own choice.", rich_help_panel=CLOCK)]
+Rounds = Annotated[int, Option(min=6, help="Rounds timed, at least.", rich_help_panel=CLOCK)]
+Plain = Annotated[
+    bool, Option("--plain", help="Time the eager and compiled forms of B as well.", rich_help_panel=CLOCK)
+]
+Decode = Annotated[
+    bool, Option("--decode", help="Reading a batch from its videos is timed as well.", rich_help_panel=CLOCK)
+]
+Again = Annotated[bool, Option("--again", help="Time once more what is recorded.", rich_help_panel=CLOCK)]
+Table = Annotated[
+    str | None,
+    Option(help="The rows of this table that print a speed, each at its cost and size.", rich_help_panel=ROW),
+]
+Rows = Annotated[list[str] | None, Option("--row", help="Only this row; may be repeated.", rich_help_panel=ROW)]
+
+
+def pairs(given: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE strings as a mapping; a value is JSON where it can be read so (8, 0.5, true, [2, 4]), else text.
+
+    Raises:
+        BadParameter: a string is none.
+    """
+    found = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found

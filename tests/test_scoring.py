@@ -1,0 +1,83 @@
+"""Boxes and masks from training to figures: what a right answer scores, and what is stored of each sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from toys import Toy, ToyBoxes, ToyMasks, ToySplit
+
+from bench.data.sampling import Sampling
+from bench.evaluation import score
+from bench.method import InputSpec, Prediction
+from bench.policy import Policy
+from bench.profiles import Views
+
+VIEWS = Views(clips=1, crops=1)
+
+
+class Knowing(Toy):
+    """Answers from the pixels of the toy sets, as nearly right as pixels tell; `wrong` shifts every class by one."""
+
+    def __init__(self, spec: InputSpec, wrong: bool = False) -> None:
+        super().__init__()
+        self.spec, self.wrong = spec, wrong
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        cost = torch.full((len(sample),), 15)
+        self.head(sample.flatten(1)[:, :3])  # what the cost is of
+        if self.spec.kind == "image":
+            bright = (sample[:, 0] > 0.5).float()
+            masks = torch.stack([1 - bright, bright], 1)
+            return Prediction(cost, masks=masks.flip(1) if self.wrong else masks)
+        return Prediction(cost, boxes=[self.box(clip[0, -1]) for clip in sample])
+
+    def box(self, picture: Tensor) -> Tensor:
+        rows, columns = (torch.nonzero(picture.amax(dim) > 0.2)[:, 0] for dim in (1, 0))
+        if not len(rows):
+            return torch.zeros(0, 7)
+        label = (round(float(picture.max()) * 3) - 1 + self.wrong) % 3
+        ends = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1, 0.9, 0.8, label]
+        return torch.tensor([[float(end) for end in ends]])
+
+
+def spec(kind: str) -> InputSpec:
+    if kind == "boxes":
+        return InputSpec("clip", 16, 4, mean=0.0, std=1.0)
+    return InputSpec("image", 16, mean=0.0, std=1.0, unit="image")
+
+
+def test_boxes_that_are_right_score_everything_and_others_nothing() -> None:
+    split = ToyBoxes(12, (6, 18, 18))
+    right = score(Knowing(spec("boxes")), split, Sampling(), VIEWS)
+    assert {name: found.value for name, found in right.figures.items()} == {"mAP": 1, "recall": 1, "classification": 1}
+    assert (right.samples["first_box"] == 1).all() and right.executed["executed"] == right.executed["accounted"]
+    assert [len(score) for score in right.samples["boxes.score"]] == [len(t) for t in right.samples["truths"]]
+    wrong = score(Knowing(spec("boxes"), wrong=True), split, Sampling(), VIEWS).figures
+    assert (wrong["mAP"].value, wrong["recall"].value, wrong["classification"].value) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0)])
+def test_masks_of_whole_pictures_are_put_together_from_windows(scales: tuple[float, ...]) -> None:
+    split, views = ToyMasks(9, (1, 22, 37)), Views(clips=1, crops=1, scales=scales)
+    right = score(Knowing(spec("masks")), split, Sampling(), views)
+    assert right.figures["mIoU"].value == right.figures["pixel-accuracy"].value == 1
+    assert (right.samples[["true.0", "true.1"]].sum(axis=1) == 22 * 36).all()  # all but the line that is void
+    wrong = score(Knowing(spec("masks"), wrong=True), split, Sampling(), views)
+    assert wrong.figures["mIoU"].value == wrong.figures["pixel-accuracy"].value == 0
+    assert np.allclose(wrong.samples["crop_pixels"] + right.samples["crop_pixels"], 1)
+
+
+def test_masks_of_some_pictures_only() -> None:
+    views = Views(clips=1, crops=1, clip_videos=6, video_videos=4)
+    scored = score(Knowing(spec("masks")), ToyMasks(9, (1, 18, 20)), Sampling(), views)
+    assert len(scored.samples) == 6 and scored.samples["pixels"].notna().sum() == 4
+    assert scored.figures["mIoU"].value == 1
+
+
+def test_an_answer_of_another_kind_is_named() -> None:
+    with pytest.raises(ValueError, match="no boxes"):
+        score(Knowing(spec("masks")), ToyBoxes(4, (4, 16, 16)), Sampling(), VIEWS)
+    with pytest.raises(ValueError, match="no class logits"):
+        score(Knowing(spec("masks")), ToySplit(4, (4, 16, 16)), Sampling(), VIEWS)

@@ -1,0 +1,55 @@
+"""Which way of executing batches of one shape is the fastest: tried on the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from bench.inference.convolution import seconds
+
+Way = Literal["in turn", "grouped", "dense", "by layer"]
+WAYS: tuple[Way, ...] = get_args(Way)
+"""In turn: one sample after the other; nothing to sort, and maps that stay in a CPU's cache. Grouped: in each unit,
+those with equal decisions together. Dense: everything is computed and summed for all at once, where skipping does not
+pay. By layer: each unit grouped or dense, as was faster.
+"""
+
+CLIPS, SECONDS = 16, 10.0
+"""Tried until so many clips were seen, since decisions for the first may not be typical, or for so long."""
+
+
+class Trial:
+    """What the ways took of the batches so far."""
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self._ways: dict[Way, float] = dict.fromkeys(WAYS, 0.0)
+        self._units: dict[Way, dict[str, float]] = {"grouped": {}, "dense": {}}
+
+    def run(self, sample: Tensor, execute: Callable[[Way], dict[str, float]]) -> None:
+        """Tries all ways on one more batch; `execute` gives the seconds of each unit."""
+        self.clips += len(sample)
+        for way in WAYS:
+            laps: list[dict[str, float]] = []
+            self._ways[way] += seconds(lambda x, way=way, laps=laps: laps.append(execute(way)), sample)  # type: ignore[misc]
+            taken = self._units.get(way, {})
+            for unit in laps[0]:  # the first lap lays weights out
+                taken[unit] = taken.get(unit, 0.0) + min(lap[unit] for lap in laps[1:])
+
+    @property
+    def done(self) -> bool:
+        """Whether enough was seen."""
+        return self.clips >= CLIPS or sum(self._ways.values()) >= SECONDS
+
+    @property
+    def fastest(self) -> Way:
+        """The fastest way so far."""
+        return min(WAYS, key=lambda way: self._ways[way])
+
+    @property
+    def dense(self) -> frozenset[str]:
+        """The units that were faster so."""
+        grouped, dense = self._units["grouped"], self._units["dense"]
+        return frozenset(unit for unit in dense if dense[unit] < grouped[unit])
