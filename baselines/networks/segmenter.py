@@ -2,7 +2,7 @@
 
 The encoder has a stem of three convolutions and keeps an eighth of the input's size: its last two stages, in place of
 striding, look at places further apart. At 224 × 224 it costs 10.64 G multiply-adds (VA-RED² Table 11 prints 10.6); with
-150 classes decoders add 0.47 G (C1) or 9.32 G (PPM).
+150 classes decoders add 0.48 G (C1) or 9.32 G (PPM).
 """
 
 from __future__ import annotations

@@ -62,7 +62,6 @@ def render(
     lines = [line for line in speed_lines(timed, tables) if line.table or not only]
     content = {
         "blocks": found,
-        "judging": [block for block in found if not block.smoke],
         "comparisons": [] if only else _comparisons(found, timed),
         "joined": joined,
         "speeds": lines,
@@ -128,7 +127,7 @@ def _environment(escape: bool) -> Environment:
         settings,
     )
     helpers += (notes, records, point_counts, at_points, timing_settings, untold, by_subject, clocked)
-    helpers += (point_settings, described, accuracies)
+    helpers += (point_settings, described, accuracies, judging)
     environment.globals.update({function.__name__: function for function in helpers})
     return environment
 
@@ -207,6 +206,12 @@ def label(table: Table) -> str:
 def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
     """The claims that were judged from some block, or from none."""
     return [claim for claim in claims if any(j.judgement.interval is not None for j in claim.latest) == wanted]
+
+
+def judging(claims: Sequence[ClaimResult]) -> list[Block]:
+    """The blocks from which any of these claims was judged, or could have been."""
+    found = {id(item.block): item.block for claim in claims for item in claim.latest}
+    return list(found.values())
 
 
 def idle(claims: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:

@@ -10,7 +10,7 @@ import numpy as np
 from bench.accuracy.intervals import Interval, interval
 from bench.accuracy.pooled import Name, pooled_interval
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
-from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table
+from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table, answers
 from bench.tables.speeds import SPEED_KINDS, Setting, Timed, judge_speed, machines, timed
 from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised
 from bench.tables.verdicts import UNMEASURED, Judgement, judge, pooled_tables
@@ -93,11 +93,13 @@ class Joined:
 
 
 def join(table: Table, blocks: Sequence[Block], timings: Sequence[Timing] = ()) -> Joined:
-    """Joins one table with all blocks and timings.
+    """Joins one table with all timings, and with the blocks whose data ask for the same: classes, boxes or masks.
 
     Raises:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
+    asked = answers({column.kind for column in table.columns})
+    blocks = [block for block in blocks if block.answers == asked]
     own = {id(block): learned(timings, block) for block in blocks}
     rows = {row.id: [_measure_row(table, row.id, block, own[id(block)]) for block in blocks] for row in table.rows}
     points = {row.id: _point_rows(table, row, timings) for row in table.rows}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.records import Record, Store, read_samples
-from bench.tables.schema import Experiment
+from bench.tables.schema import Experiment, answers
 
 
 class NotMeasuredError(Exception):
@@ -71,6 +71,11 @@ class Block:
     def smoke(self) -> bool:
         """Whether its profile only shows that everything runs."""
         return any(run.record.protocol.get("smoke") for run in self.runs)
+
+    @property
+    def answers(self) -> str:
+        """What its data set asks for: classes, boxes or masks."""
+        return answers({name for run in self.runs for name in run.record.figures})
 
     def of(self, experiment: Experiment) -> list[Run]:
         """Everything stored of an experiment: all seeds and revisions, failed ones too."""

@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -183,6 +184,11 @@ class Table(_Part):
     def value(self, row: str, kind: Kind) -> float | None:
         """The published number of that kind in a row, or None where none is printed."""
         return self.numbers.get((row, kind))
+
+
+def answers(figures: Collection[str]) -> Literal["classes", "boxes", "masks"]:
+    """What is asked for where these figures are told, by a table or by records."""
+    return "masks" if "mIoU" in figures else "boxes" if "recall" in figures else "classes"
 
 
 def ids(folder: Path | None = None) -> list[str]:

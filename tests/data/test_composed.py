@@ -130,7 +130,7 @@ def test_distractors_are_there_and_hide_next_to_nothing_of_the_actor() -> None:
 
 
 def test_pieces_are_of_digits_of_no_class_of_the_same_split() -> None:
-    dataset, sources = composed(**SMALL), module._sources(0)
+    dataset, sources = composed(**SMALL), module.digit_sources(0)
     for name in module.SPLITS:
         pool = {image.tobytes() for image in sources[name].others}
         quarters = videos(getattr(dataset, name)).actors._quarters.reshape(-1, 25, 4, 4)

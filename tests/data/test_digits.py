@@ -166,7 +166,7 @@ def test_no_source_digit_is_in_two_splits(large: Dataset) -> None:
 
 
 def test_distractors_come_from_other_digits_of_the_same_split() -> None:
-    parts = module._sources(0).values()
+    parts = module.digit_sources(0).values()
     pools = [{glyph.tobytes() for glyph in part.others} for part in parts]
     labelled = {glyph.tobytes() for part in parts for glyphs in part.glyphs.values() for glyph in glyphs}
     assert all(first.isdisjoint(second) for first, second in combinations([*pools, labelled], 2))
