@@ -23,8 +23,6 @@ from bench.scoring import SCORINGS, Scoring
 from bench.scoring.base import Pass
 from bench.training import to_device
 
-BATCH = 256  # clips evaluated together: small enough for memory, large enough to group samples by their decisions
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -48,11 +46,11 @@ def score(
     sampling: Sampling,
     views: Views,
     *,
-    batch: int = BATCH,
+    batch: int | None = None,
     policy: Policy | None = None,
     executed_samples: int = 64,
 ) -> Scored:
-    """Accuracy, cost and decisions of a trained method on a split.
+    """Accuracy, cost and decisions of a trained method on a split; `batch` samples together, by default as scored.
 
     samples: index, group, target, the columns of `bench.scoring`, cost (multiply-adds of the centre sample),
     attribute.*, decision.* . figures: clip-1, mAP, mIoU, ...
@@ -69,7 +67,7 @@ def score(
     cost = found.cost
     about = {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows]}
     table = pd.DataFrame({**about, **found.columns})
-    further = scoring.further(method, Pass(split, sampling, views, batch, policy))
+    further = scoring.further(method, Pass(split, sampling, views, batch or scoring.together, policy))
     if further:
         table = table.merge(further[0], on="index", how="left")
     figures = {**scoring.figures(table), **(further[1] if further else {})}  # the main one of its task is the first
@@ -100,12 +98,12 @@ class Followed:
 
 @torch.no_grad()
 def follow(
-    method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64], policy: Policy, batch: int = BATCH
+    method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64], policy: Policy, batch: int | None = None
 ) -> Followed:
     """The centre samples of `rows` under a policy; of gates as masks only the share that is open is kept, (B, 1)."""
     method.eval()
     scoring, cost, traces, columns = scoring_of(split), [], [], dict[str, list[Any]]()
-    for item in test_batches(split, method.spec, sampling, 1, 1, batch, rows):
+    for item in test_batches(split, method.spec, sampling, 1, 1, batch or scoring.together, rows):
         item = to_device(item, method.device)
         prediction = method(item.sample, policy.rows(item.index))
         for name, values in scoring.centre(prediction, item.target).items():
@@ -149,7 +147,7 @@ def executed(
     """
     method.eval()
     ran = accounted = 0
-    for item in test_batches(split, method.spec, sampling, 1, 1, BATCH, rows):
+    for item in test_batches(split, method.spec, sampling, 1, 1, scoring_of(split).together, rows):
         item = to_device(item, method.device)
         with Counter(method, batch=len(item.index)) as counter:
             prediction = method(item.sample, (policy or Learned()).rows(item.index))

@@ -31,7 +31,7 @@ from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
 from bench.data.split import annotated
 from bench.environment import environment
-from bench.evaluation import BATCH, Scored, executed, score
+from bench.evaluation import Scored, executed, score, scoring_of
 from bench.method import Method
 from bench.profiles import Chosen, Profile
 from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
@@ -294,7 +294,7 @@ class Run:
     def _protocol(self) -> dict[str, Any]:
         stated = {"views", "recipe", "sampling", "stride", "scales", "network", "method", "smoke"}
         profile = self.profile.model_dump(mode="json", include=stated)
-        device = {"device": self.method.device.type, "evaluation_batch": BATCH}
+        device = {"device": self.method.device.type, "evaluation_batch": scoring_of(self.dataset.test).together}
         device |= {"unit": self.method.spec.unit, "clips": self.method.spec.clips}
         return {**profile, **device, "dataset_options": self.profile.dataset_options}
 

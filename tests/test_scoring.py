@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from toys import Toy, ToyBoxes, ToyMasks, ToySplit
 
+from bench.data import Split
 from bench.data.sampling import Sampling
 from bench.evaluation import score
 from bench.method import InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Views
+from bench.training import TrainingError
 
 VIEWS = Views(clips=1, crops=1)
 
@@ -74,6 +76,19 @@ def test_masks_of_some_pictures_only() -> None:
     scored = score(Knowing(spec("masks")), ToyMasks(9, (1, 18, 20)), Sampling(), views)
     assert len(scored.samples) == 6 and scored.samples["pixels"].notna().sum() == 4
     assert scored.figures["mIoU"].value == 1
+
+
+@pytest.mark.parametrize(("kind", "split"), [("boxes", ToyBoxes(4, (4, 16, 16))), ("masks", ToyMasks(4, (1, 16, 16)))])
+def test_answers_that_are_no_numbers_are_no_record(kind: str, split: Split) -> None:
+    class Lost(Knowing):
+        def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+            told = super().forward(sample)
+            masks = None if told.masks is None else told.masks * torch.nan
+            boxes = None if told.boxes is None else [each * torch.nan for each in told.boxes]
+            return Prediction(told.cost, masks=masks, boxes=boxes)
+
+    with pytest.raises(TrainingError, match="not finite"):
+        score(Lost(spec(kind)), split, Sampling(), VIEWS)
 
 
 def test_an_answer_of_another_kind_is_named() -> None:

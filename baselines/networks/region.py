@@ -99,7 +99,8 @@ class Detection(Task):
         score = (confidence * share).masked_fill(confidence <= CONFIDENCE, 0)
         best = score.topk(min(MOST, score.shape[1]), 1).indices
         found = found.gather(1, best[:, :, None].expand(-1, -1, found.shape[2]))
-        stays = unsuppressed(found[..., :4], found[..., 6], found[..., 4] > CONFIDENCE, SUPPRESSION)
+        likely = ~(found[..., 4] <= CONFIDENCE)  # also what is no number, so that it is seen
+        stays = unsuppressed(found[..., :4], found[..., 6], likely, SUPPRESSION)
         return {"boxes": [boxes[kept] for boxes, kept in zip(found, stays, strict=True)]}
 
     def _values(self, output: Tensor) -> Tensor:

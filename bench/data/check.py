@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Held:
-    """One split. sources: independent ones (groups). classes: rows of each class that has any."""
+    """One split. sources: independent ones (groups). classes: rows of each class that has any (first boxes)."""
 
     split: str
     rows: int
@@ -28,8 +28,10 @@ def held(dataset: Dataset) -> list[Held]:
 
 
 def _held(name: str, split: Split) -> Held:
-    labels, counts = np.unique(split.targets, return_counts=True)
-    found = annotated(split)
+    found, targets = annotated(split), split.targets
+    if found and found.task == "boxes":
+        targets = targets[[len(found.annotation(row)) > 0 for row in range(len(split))]]
+    labels, counts = np.unique(targets, return_counts=True)
     named = {} if found and found.task == "masks" else dict(zip(labels.tolist(), counts.tolist(), strict=True))
     classes = {split.classes[label]: count for label, count in named.items()}
     return Held(name, len(split), len(np.unique(split.groups)), classes)

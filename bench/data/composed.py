@@ -464,7 +464,7 @@ def composed(
         frames: of a clip, 4 at least. size: of the picture in pixels, 32 at least.
         source: what acts.
         train_videos, validation_videos, test_videos: of each split.
-        key_frames: rows of a video, at most half of `frames`, so that no two are the same.
+        key_frames: rows of a video, at most half of `frames`, so that no two with a box are the same.
         empty: chance that a row has no box.
         fold: of the real set; digits have none.
         seed: of everything.

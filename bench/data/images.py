@@ -35,6 +35,8 @@ VOID, OUTSIDE = -1, -2
 """In a table of labels: nothing is known of the pixel; the set has no such id."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 SCAN, END = b"\xff\xda", b"\xff\xd9"
+Content = tuple[int, str]
+"""Bytes of a picture, which is too large to be read for this, and a digest of its mask."""
 """Markers of a JPEG: coded pixels follow; the picture is whole."""
 GREY, PALETTE = 0, 3
 """Colour types of a PNG."""
@@ -311,13 +313,13 @@ def _check_once(rows: Sequence[Row]) -> None:
         seen[row.image] = row
 
 
-def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[dict[Row, int], tuple[str, ...]]:
-    """The rows without a fault, with the bytes of their files, and the notes on coverage and on every other row."""
+def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[dict[Row, Content], tuple[str, ...]]:
+    """The rows without a fault, with what tells their content, and the notes on coverage and on every other row."""
     if not 0 <= minimum_coverage <= 1:
         raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
-        found = list(pool.map(lambda row: _bytes_or_fault(row, root), rows))
-    usable = {row: size for row, size in zip(rows, found, strict=True) if isinstance(size, int)}
+        found = list(pool.map(lambda row: _content_or_fault(row, root), rows))
+    usable = {row: content for row, content in zip(rows, found, strict=True) if isinstance(content, tuple)}
     faults = [fault for fault in found if isinstance(fault, DataError)]
     if not usable or len(usable) < minimum_coverage * len(rows):
         first = f"; the first that cannot: {faults[0]}" if faults else ""
@@ -331,8 +333,8 @@ def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[d
     return usable, tuple(notes)
 
 
-def _bytes_or_fault(row: Row, root: Path) -> int | DataError:
-    """Bytes of a picture and its mask, or what is wrong with them."""
+def _content_or_fault(row: Row, root: Path) -> Content | DataError:
+    """Bytes of a picture and a digest of its mask, or what is wrong with them."""
     image, mask = root / row.image, root / row.mask
     try:
         with _named(row):
@@ -342,6 +344,6 @@ def _bytes_or_fault(row: Row, root: Path) -> int | DataError:
                     stated = f"{size[1]}x{size[0]}"
                     of = "the mask is" if path is mask else "the list states"
                     raise DataError(f"{path}: {of} {stated} pixels, the picture {width}x{height}")
-            return image.stat().st_size + mask.stat().st_size
+            return image.stat().st_size, hashlib.sha256(mask.read_bytes()).hexdigest()
     except DataError as fault:
         return fault

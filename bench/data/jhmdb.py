@@ -260,6 +260,8 @@ def _tubes(file: Path, name: str, label: int, tubes: Any, resolution: Any) -> tu
     """Corners from a video's tubes: label -> [(n, 5): frame, x1, y1, x2, y2]; the resolution is height, width."""
     try:
         (found,) = tubes
+        if not all(hasattr(tube, "__array__") for tube in tubes[found]):  # lists can hold each other without end
+            raise TypeError
         table = np.concatenate([np.asarray(tube, np.float64).reshape(-1, 5) for tube in tubes[found]])
         height, width = (int(side) for side in resolution)
         numbered = (table[:, 0] >= 1).all() and (table[:, 0] < 1e6).all()

@@ -90,7 +90,7 @@ _TUPLES = [code[0] for code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pick
 _Unpickler.dispatch = {
     code: _shallow(load) if code in _TUPLES else load
     for code, load in pickle._Unpickler.dispatch.items()
-    if code != pickle.FROZENSET[0]
+    if code not in (pickle.FROZENSET[0], pickle.BYTEARRAY8[0])  # the latter claims memory before it reads
 }
 
 

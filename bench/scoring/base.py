@@ -32,9 +32,11 @@ class Scoring(ABC):
     """How answers of one kind are scored.
 
     main: the column that says how right a centre sample is, 0..1; a policy is compared with its controls by it.
+    together: samples taken together: few enough for memory, enough to group them by their decisions.
     """
 
     main: str
+    together: int = 256
 
     @abstractmethod
     def centre(self, prediction: Prediction, target: Any) -> dict[str, list[Any]]:

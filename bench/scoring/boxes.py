@@ -13,6 +13,7 @@ from bench.accuracy.intervals import Interval
 from bench.accuracy.pooled import Name, pooled_interval
 from bench.method import Prediction
 from bench.scoring.base import Scoring
+from bench.training import TrainingError
 
 FIGURES: tuple[Name, ...] = ("mAP", "recall", "classification")
 
@@ -26,6 +27,8 @@ class Boxes(Scoring):
         """The columns, of one key frame a sample."""
         if prediction.boxes is None:
             raise ValueError("the method gave no boxes, and this data set is one of boxes")
+        if not all(bool(found.isfinite().all()) for found in prediction.boxes):
+            raise TrainingError("the boxes are not finite")
         rows = [
             key_frame(found.float().cpu().numpy(), truth.cpu().numpy())
             for found, truth in zip(prediction.boxes, target, strict=True)

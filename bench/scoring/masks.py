@@ -18,6 +18,7 @@ from bench.data.scale import padded, rescaled, windows
 from bench.data.split import annotated
 from bench.method import Method, Prediction
 from bench.scoring.base import Pass, Scoring
+from bench.training import TrainingError
 
 FIGURES: tuple[Name, ...] = ("mIoU", "pixel-accuracy")
 
@@ -26,6 +27,7 @@ class Masks(Scoring):
     """crop_pixels (share of the centre crop's pixels that are right), and of whole pictures the columns of `counts`."""
 
     main = "crop_pixels"
+    together = 16  # each answers for every pixel and class
 
     def centre(self, prediction: Prediction, target: Tensor) -> dict[str, list[Any]]:
         """crop_pixels; where nothing is known in a crop, it counts as right."""
@@ -82,4 +84,6 @@ def _seen(method: Method, picture: Tensor, row: int, data: Pass) -> Tensor:
 def _masks(prediction: Prediction) -> Tensor:
     if prediction.masks is None:
         raise ValueError("the method gave no masks, and this data set is one of masks")
+    if not bool(prediction.masks.isfinite().all()):
+        raise TrainingError("the logits are not finite")
     return prediction.masks

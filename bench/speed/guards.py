@@ -45,7 +45,7 @@ class CheatError(SpeedError):
 
 @dataclass(frozen=True)
 class Answer:
-    """A snapshot of a prediction: its values (B, ...), boxes as one row a sample, its decisions and its cost."""
+    """A snapshot of a prediction: its values (B, ...), boxes as sums over those of a sample, decisions and cost."""
 
     values: Tensor
     trace: Trace
@@ -62,7 +62,7 @@ def snapshot(name: str, prediction: Prediction) -> Answer:
     given = [part for part in parts if part is not None]
     if any(type(part) is not Tensor for part in (*given, prediction.cost, *prediction.trace.values())):
         raise CheatError(name, "answers with something else than plain tensors, whose values may be to come")
-    values = _padded(prediction.boxes) if prediction.boxes is not None else given[0]
+    values = _summed(prediction.boxes) if prediction.boxes is not None else given[0]
     values = values.detach().to("cpu", torch.float32, copy=True)
     if not bool(values.isfinite().all()):
         raise CheatError(name, "answers are not finite")
@@ -70,9 +70,16 @@ def snapshot(name: str, prediction: Prediction) -> Answer:
     return Answer(values.flatten(1), trace, prediction.cost.clone())
 
 
-def _padded(boxes: Sequence[Tensor]) -> Tensor:
-    """Boxes of all samples as (B, most, 7), zeros where a sample has fewer."""
-    return torch.nn.utils.rnn.pad_sequence([each.float() for each in boxes], batch_first=True)
+def _summed(boxes: Sequence[Tensor]) -> Tensor:
+    """Boxes of all samples as (B, 6): the sum of their scores, and of corners and classes, each times the score.
+
+    The same in whatever order they come, and hardly moved by a box that is hardly there and comes or goes by rounding.
+    """
+    rows = []
+    for each in boxes:
+        score = (each[:, 4] * each[:, 5]).float()
+        rows.append(torch.cat([score.sum()[None], (score[:, None] * each[:, [0, 1, 2, 3, 6]]).sum(0)]))
+    return torch.stack(rows)
 
 
 class Watch:

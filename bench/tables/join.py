@@ -99,7 +99,7 @@ def join(table: Table, blocks: Sequence[Block], timings: Sequence[Timing] = ()) 
         RecordError: a per-video file is missing or not the one that was recorded.
     """
     asked = answers({column.kind for column in table.columns})
-    blocks = [block for block in blocks if block.answers == asked]
+    blocks = [block for block in blocks if block.answers in (asked, None)]
     own = {id(block): learned(timings, block) for block in blocks}
     rows = {row.id: [_measure_row(table, row.id, block, own[id(block)]) for block in blocks] for row in table.rows}
     points = {row.id: _point_rows(table, row, timings) for row in table.rows}

@@ -73,9 +73,10 @@ class Block:
         return any(run.record.protocol.get("smoke") for run in self.runs)
 
     @property
-    def answers(self) -> str:
-        """What its data set asks for: classes, boxes or masks."""
-        return answers({name for run in self.runs for name in run.record.figures})
+    def answers(self) -> str | None:
+        """What its data set asks for: classes, boxes or masks; None where no run was finished, and nothing tells."""
+        figures = {name for run in self.runs for name in run.record.figures}
+        return answers(figures) if figures else None
 
     def of(self, experiment: Experiment) -> list[Run]:
         """Everything stored of an experiment: all seeds and revisions, failed ones too."""

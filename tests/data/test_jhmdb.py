@@ -419,6 +419,12 @@ def test_a_pickle_that_is_too_large_or_not_there_is_refused(root: Path, monkeypa
     assert refused(lambda: get(root, "pickle")) == f"{file}: larger than 1000 bytes"
 
 
+def test_a_few_bytes_cannot_claim_all_memory(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.pkl"
+    file.write_bytes(b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".")  # a bytearray of a terabyte, it says
+    assert "KeyError" in refused(lambda: read_pickle(file))  # the opcode is not known
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_pickle_never_does_more_than_raise(tmp_path: Path, data: st.DataObject) -> None:

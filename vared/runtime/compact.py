@@ -229,7 +229,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 def _by_channel(args: Any, kwargs: Any) -> bool:
     dimension = args[1] if len(args) > 1 else kwargs.get("dim", 0)
-    return bool(dimension == 1 and args[0][0].dim() >= 4)
+    return bool(dimension == 1 and len(args[0][0].shape) >= 4)
 
 
 def _cat(parts: Sequence[Tensor | Compact]) -> Tensor:

@@ -173,6 +173,8 @@ class FastGate(nn.Module):
         ]
         weights = openness if all(map(operator.is_, parts, own)) else torch.cat(list(parts), 1)
         values = weights.tolist()
+        if any(value != value for row in values for value in row):
+            raise RuntimeError("the weights of a gate are no numbers")
         if any(max(row[part]) <= 0 for part in self.places for row in values):
             weights = torch.cat([_standing_in(part) for part in parts], 1)
             parts, values = weights.split_with_sizes(self.sizes, 1), weights.tolist()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from bench.cost import samples
-from bench.inference.convolution import has_library
 from bench.inference.optimise import optimised, replace
 from bench.method import Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Forced, Learned, Policy
@@ -71,8 +70,7 @@ class FastVaRed(Method):
         """Tries the ways on one more batch of this shape; the fastest so far."""
         shape = sample.shape
         if shape not in self._trials:
-            if has_library(sample):
-                self._lay_out(sample[:1])
+            self._lay_out(sample[:1])
             self._trials[shape] = Trial()
         trial = self._trials[shape]
         if len(sample) == 1:
@@ -117,7 +115,7 @@ class FastVaRed(Method):
         self.followed.dense = dense.get(way, frozenset())
         if way != "in turn" or len(sample) == 1:
             return [self._answer(sample, policy, way == "dense")]
-        found, rows = [], torch.arange(len(sample))
+        found, rows = [], torch.arange(len(sample), device=sample.device)
         for number, one in enumerate(torch.split(sample, 1)):
             with samples([number]):
                 found.append(self._answer(one, policy.rows(rows[number : number + 1]), dense=False))
