@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.lists import NAMED
+from bench.data.coverage import coverage
 from bench.data.scale import rescaled_mask, resized
 from bench.data.split import DataError, Dataset
 
@@ -143,7 +143,7 @@ def picture_dataset(
         raise DataError(f"{name}: short_side must be 1 or more, got {short_side}")
     rows = [row for part in parts for row in part]
     _check_once(rows)
-    usable, coverage = _usable(rows, root, minimum_coverage)
+    usable, covered = _usable(rows, root, minimum_coverage)
     kept = [[row for row in part if row in usable] for part in parts]
     for part, title in zip(kept, ("training", "validation", "test"), strict=True):
         if not part:
@@ -151,7 +151,7 @@ def picture_dataset(
     content = [[(row.image, row.mask, row.group, usable[row]) for row in part] for part in kept]
     digest = hashlib.sha256(repr((content, list(classes), labels.tolist(), short_side)).encode()).hexdigest()
     train, validation, test = (PictureFiles(root, part, classes, labels, short_side) for part in kept)
-    return Dataset(name, 1, digest, train, validation, test, (*coverage, *notes))
+    return Dataset(name, 1, digest, train, validation, test, (*covered, *notes))
 
 
 def inside(path: str, where: str, field: str) -> str:
@@ -321,16 +321,7 @@ def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[d
         found = list(pool.map(lambda row: _content_or_fault(row, root), rows))
     usable = {row: content for row, content in zip(rows, found, strict=True) if isinstance(content, tuple)}
     faults = [fault for fault in found if isinstance(fault, DataError)]
-    if not usable or len(usable) < minimum_coverage * len(rows):
-        first = f"; the first that cannot: {faults[0]}" if faults else ""
-        raise DataError(
-            f"{root}: only {len(usable)} of {len(rows)} pictures can be used, under the minimum coverage of "
-            f"{minimum_coverage:g}{first}"
-        )
-    notes = [f"coverage {len(usable)} of {len(rows)}", *(f"left out {fault}" for fault in faults[:NAMED])]
-    if len(faults) > NAMED:
-        notes.append(f"left out {len(faults) - NAMED} more")
-    return usable, tuple(notes)
+    return usable, coverage(root, len(usable), faults, minimum_coverage, "pictures can be used")
 
 
 def _content_or_fault(row: Row, root: Path) -> Content | DataError:

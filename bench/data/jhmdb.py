@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from scipy.io import loadmat, whosmat
 from torch import Tensor
 
+from bench.data.coverage import NAMED
 from bench.data.images import picture_size, read_lines
 from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
-from bench.data.lists import NAMED
 from bench.data.safe_pickle import LARGEST, one_line, read_pickle
 from bench.data.split import DataError, Dataset
 from bench.data.video import VideoReader

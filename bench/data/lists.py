@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from bench.data.coverage import coverage
 from bench.data.split import DataError, Dataset
 from bench.data.video import VideoReader, check_video
 
 FIELDS = ("path", "label", "group", "fold", "split")
 SPLITS = ("train", "validation", "test")
 SUFFIXES = frozenset(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
-NAMED = 20
-"""Broken files that the notes name; of the others only the number is given."""
 
 
 @dataclass(frozen=True)
@@ -223,15 +222,8 @@ def _usable(
         found = list(pool.map(_size_or_fault, (root / path for path in table["path"])))
     sizes = {row: size for row, size in enumerate(found) if isinstance(size, int)}
     faults = [fault for fault in found if isinstance(fault, DataError)]
-    if not sizes or len(sizes) < minimum_coverage * len(table):
-        raise DataError(
-            f"{origin}: only {len(sizes)} of {len(table)} videos can be opened, under the minimum coverage of "
-            f"{minimum_coverage:g}; the first that cannot: {faults[0]}"
-        )
-    notes = [f"coverage {len(sizes)} of {len(table)}", *(f"left out {fault}" for fault in faults[:NAMED])]
-    if len(faults) > NAMED:
-        notes.append(f"left out {len(faults) - NAMED} more")
-    return table.iloc[list(sizes)].assign(bytes=list(sizes.values())).reset_index(drop=True), tuple(notes)
+    notes = coverage(origin, len(sizes), faults, minimum_coverage, "videos can be opened")
+    return table.iloc[list(sizes)].assign(bytes=list(sizes.values())).reset_index(drop=True), notes
 
 
 def _size_or_fault(file: Path) -> int | DataError:
