@@ -27,6 +27,7 @@ from baselines.adafocus.spatial import SpatialPolicy, boxes, interpolated_featur
 from baselines.adafocus.temporal import TemporalPolicy, expected_logits, segments, weighted_frames
 from baselines.networks.resnet import pooled
 from bench.cost import count_meta, samples
+from bench.inference.optimise import with_optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 
@@ -135,6 +136,16 @@ class UniAdaFocus(Method):
             if not len(kept):
                 break
             frames, actions, state = frames[kept], actions[kept], state[kept]
+
+    def optimised(self) -> UniAdaFocus:
+        """With the convolutions of glance, focus and spatial policy in their fastest form."""
+        looks, side = self.looks, self.glance.side(self.looks.glance_size)
+        shapes = {
+            "glance": (1, 3, looks.glances, looks.glance_size, looks.glance_size),
+            "focus": (1, 3, looks.focuses // self.steps, looks.patch, looks.patch),
+            "spatial": (1, self.glance.channels, looks.glances, side, side),
+        }
+        return with_optimised(self, shapes)
 
     def every_exit(self, sample: Tensor) -> Tensor:
         """Logits (B, exits, classes) at every exit, all of them computed."""

@@ -21,6 +21,7 @@ from baselines.adafocus.ppo import ActorCritic, PolicyStage
 from baselines.adafocus.recurrence import unrolled
 from baselines.networks.resnet import pooled
 from bench.cost import count_meta
+from bench.inference.optimise import with_optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.training import GradientStage
@@ -119,6 +120,12 @@ class AdaFocusV1(Method):
         looked = self.look(sample, self.place_policy(maps).argmax(2))
         logits: Tensor = self.classifier(torch.cat([pooled(maps), looked], 2))
         return Prediction(torch.full((len(sample),), self.macs), logits=logits)
+
+    def optimised(self) -> AdaFocusV1:
+        """With glance and focus in their fastest form."""
+        frames, size = self.spec.frames, self.spec.size
+        shapes = {"glance": (1, 3, frames, size, size), "focus": (1, 3, frames, self.patch, self.patch)}
+        return with_optimised(self, shapes)
 
     def look(self, sample: Tensor, actions: Tensor) -> Tensor:
         """Features (B, T, C) of the patches at the places numbered `actions` (B, T), row by row of the grid."""

@@ -25,6 +25,7 @@ from baselines.arnet import training
 from baselines.arnet.networks import Backbone, PolicyNetwork, resized
 from baselines.networks.resnet import BasicBlock, Bottleneck, ResNet
 from bench.cost import count_meta, samples
+from bench.inference.optimise import with_optimised
 from bench.method import InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 
@@ -163,6 +164,12 @@ class ArNet(Method):
         """The policy network at the frames where it runs, and what was chosen there."""
         action, decided = (each.cpu() for each in self.follow(trace))
         return (torch.tensor(self.macs, device="cpu")[action] + self.policy_macs * decided).sum(1)
+
+    def optimised(self) -> ArNet:
+        """With all networks on images in their fastest form."""
+        image, small = (1, 3, self.spec.size, self.spec.size), (1, 3, self.resolution, self.resolution)
+        backbones = {f"backbones.{number}": image for number in range(len(self.backbones))}
+        return with_optimised(self, {**backbones, "policy_network.features": small})
 
     def usage(self, trace: Trace) -> Tensor:
         """Share of frames under each action, float64 (B, actions); a skip counts at all frames it covers."""

@@ -16,6 +16,7 @@ from bench import registry
 from bench.cost import count_meta
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
+from bench.static import Static
 from bench.task import task_loss, task_of
 from bench.training import GradientStage
 from bench.weights import spec_of
@@ -91,6 +92,12 @@ class Pruned(Method):
     def compact(self) -> nn.Module:
         """The network for inference alone, without the channels that were cut; of other kinds, as it is."""
         return compact(self.network, self.scheme.chains) if isinstance(self.scheme, Channels) else self.network
+
+    def optimised(self) -> Static:
+        """What evaluation runs, in its fastest form; what it accounts stays what the weights that are left account."""
+        fast = Static(self.compact(), self.spec).optimised()
+        fast.macs, fast.exact = self.scheme.macs, self.exact
+        return fast
 
     @torch.no_grad()
     def prune(self, budget: float) -> None:
