@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("baselines", "vared")
 STATIC = "bench.static:static"
-WEIGHTS = "weights"  # the option that every network takes
+WEIGHTS = "weights"  # the option that every network takes, and every method without one
 RESERVED = {"network", "frames", "size", "classes", "network_options"}  # given to builders by `build`, never options
 
 
@@ -89,22 +89,49 @@ def build(
 ) -> Method:
     """Builds "network" (its static form), "method" or "method/network" for clips of `frames` x `size` x `size`.
 
-    network_options: go to the network under the method; a method that wraps none has no use for them.
+    network_options: go to the network under the method; a method that wraps none has no use for them. It takes the
+    option `weights` itself, a file of `weights import` or several, for those of its parts that can start from them.
 
     Raises:
         RegistryError: an unknown name or option, a network where none fits, or what was built is not a `Method`.
+        WeightsError: the weights do not fit.
     """
     method, under = _split(name)
     builder = _load(_target(method, "method"))
+    weights = options.pop(WEIGHTS, ()) if under is None else ()
     _check_options(method, builder, options)
     given: dict[str, Any] = {"frames": frames, "size": size, "classes": classes, **options}
     if under is not None:
         _check_options(under, network(under), (network_options or {}).keys() - {WEIGHTS})
         given |= {"network": under, "network_options": dict(network_options or {})}
     try:
-        return _checked(name, builder(**given))
+        built = _checked(name, builder(**given))
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # of options that cannot be
         raise RegistryError(f"{name}: {error}") from error
+    if weights:
+        _start(built, name, weight_files(name, weights))
+    return built
+
+
+def weight_files(name: str, given: Any) -> list[Path]:
+    """The files that the option `weights` names: one, or a list.
+
+    Raises:
+        RegistryError: something else was given.
+    """
+    files = [given] if isinstance(given, str) else given
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise RegistryError(f"{name}: weights: {given!r} is no path")
+    return [Path(file) for file in files]
+
+
+def _start(method: Method, name: str, files: list[Path]) -> None:
+    from dataclasses import replace
+
+    from bench.weights import load_parts  # brings torch, which listing must not
+
+    mean, std = load_parts(method, name, files)
+    method.spec = replace(method.spec, mean=mean, std=std)
 
 
 def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

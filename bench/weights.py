@@ -1,15 +1,16 @@
-"""Networks that start from stored weights, in the form that `weights import` writes."""
+"""Networks, and parts of networks and methods, that start from stored weights as `weights import` writes them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from bench.method import InputSpec
 
@@ -23,8 +24,34 @@ class WeightsError(Exception):
     """A file of weights cannot be used; the message names it and says why."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Whose weights a part may start from. A module with such parts has `origins`: name of the part -> Origin.
+
+    network: the registered network. prefix: what stands before the part's own names in that network's.
+    """
+
+    network: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A file, what it says of itself, and its tensors."""
+
+    path: Path
+    said: dict[str, Any]
+    state: dict[str, Tensor]
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of pixels."""
+        mean, std = (tuple(self.said["normalisation"][key]) for key in ("mean", "std"))
+        return mean, std
+
+
 def load(network: nn.Module, name: str, path: Path) -> None:
-    """Loads the weights of the registered network `name` into `network`, in place.
+    """Loads the weights of the registered network `name`, or of what its parts may start from, into it, in place.
 
     A classifier for another number of classes stays as it was drawn. The normalisation of pixels that the weights were
     trained with is left in `network.normalisation`, for `spec_of`.
@@ -32,29 +59,71 @@ def load(network: nn.Module, name: str, path: Path) -> None:
     Raises:
         WeightsError: not a file of `weights import`, or of another network, or shapes differ elsewhere.
     """
-    said, found = _said(path), load_file(path)
-    if said["network"] != name:
-        raise WeightsError(f"{path}: holds the weights of {said['network']}, not of {name}")
-    wanted = network.state_dict()
-    if found.keys() != wanted.keys():
-        unlike = sorted(found.keys() ^ wanted.keys())
+    stored = _read(path)
+    if stored.said["network"] == name:
+        _fill(network, stored, Origin(name, ""))
+    else:
+        load_parts(network, name, [path])
+    network.normalisation = stored.normalisation  # type: ignore[assignment]
+
+
+def load_parts(module: nn.Module, name: str, paths: Sequence[Path]) -> tuple[Any, Any]:
+    """Loads files into every part of `module` that may start from what they hold; gives mean and deviation of pixels.
+
+    Raises:
+        WeightsError: no part takes a file's network, shapes differ, or the files want pixels normalised differently.
+    """
+    wanted = dict[tuple[Any, Any], Path]()
+    for path in paths:
+        stored, parts = _read(path), list(_parts(module))
+        takers = [(part, origin) for part, origin in parts if origin.network == stored.said["network"]]
+        if not takers:
+            known = ", ".join(sorted({origin.network for _, origin in parts})) or "none"
+            raise WeightsError(
+                f"{path}: holds the weights of {stored.said['network']}, not of {name}; its parts take: {known}"
+            )
+        for part, origin in takers:
+            _fill(part, stored, origin)
+        wanted.setdefault(stored.normalisation, path)
+    if len(wanted) > 1:
+        raise WeightsError(f"{' and '.join(map(str, wanted.values()))}: want pixels normalised differently")
+    return next(iter(wanted))
+
+
+def _parts(module: nn.Module) -> Iterator[tuple[nn.Module, Origin]]:
+    """The parts that may start from stored weights."""
+    for inside in module.modules():
+        for part, origin in getattr(inside, "origins", {}).items():
+            yield inside.get_submodule(part), origin
+
+
+def _fill(part: nn.Module, stored: _Stored, origin: Origin) -> None:
+    """Loads what a file holds of a part; names that the part has not are no fault where it is not the whole network."""
+    own, prefix, path = part.state_dict(), origin.prefix, stored.path
+    found = {key[len(prefix) :]: value for key, value in stored.state.items() if key.startswith(prefix)}
+    unlike = sorted(own.keys() - found.keys() if prefix else own.keys() ^ found.keys())
+    if unlike:
         raise WeightsError(
-            f"{path}: {len(unlike)} names differ from those of this {name}, such as {unlike[0]}; {SHRUNK}"
+            f"{path}: {len(unlike)} names differ from those of this {origin.network}, such as {unlike[0]}; {SHRUNK}"
         )
-    for key, value in wanted.items():
-        own, shape = tuple(value.shape), tuple(found[key].shape)
-        if own != shape:
-            if not own or own[1:] != shape[1:] or shape[0] != said["classes"]:
-                raise WeightsError(f"{path}: {key} has shape {shape}, here it is {own}; {SHRUNK}")
-            found[key] = value  # the classifier, for other classes
-    if not any(value.is_meta for value in wanted.values()):  # those are only counted
-        network.load_state_dict(found)
-    mean, std = (tuple(said["normalisation"][key]) for key in ("mean", "std"))
-    network.normalisation = (mean, std)  # type: ignore[assignment]
+    fitting = {key: _fitting(value, found[key]) for key, value in own.items()}
+    for key, value in own.items():
+        shape = tuple(fitting[key].shape)
+        if tuple(value.shape) != shape:
+            if not value.dim() or tuple(value.shape[1:]) != shape[1:] or shape[0] != stored.said["classes"]:
+                raise WeightsError(f"{path}: {key} has shape {shape}, here it is {tuple(value.shape)}; {SHRUNK}")
+            fitting[key] = value  # the classifier, for other classes
+    if not any(value.is_meta for value in own.values()):  # those are only counted
+        part.load_state_dict(fitting)
 
 
-def _said(path: Path) -> dict[str, Any]:
-    """What the file says of itself."""
+def _fitting(own: Tensor, found: Tensor) -> Tensor:
+    """A filter for images that was stored as one for clips of one frame."""
+    return found.squeeze(2) if found.dim() == 5 and own.dim() == 4 and found.shape[2] == 1 else found
+
+
+def _read(path: Path) -> _Stored:
+    """A file of `weights import`."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
@@ -63,7 +132,7 @@ def _said(path: Path) -> dict[str, Any]:
         _ = said["network"], said["classes"], said["normalisation"]["mean"], said["normalisation"]["std"]
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
         raise WeightsError(f"{path}: not a file that `weights import` wrote") from None
-    return said
+    return _Stored(path, said, load_file(path))
 
 
 def spec_of(network: nn.Module, size: int, frames: int) -> InputSpec:

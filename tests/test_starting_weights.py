@@ -103,6 +103,97 @@ def test_a_run_hangs_on_the_content_of_its_weights_and_not_on_their_path(stored:
     assert str(tmp_path) not in ids[0].model_dump_json()
 
 
+IMAGES = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+
+
+def kept(folder: Path, name: str, seed: int, normalisation: Any = IMAGES, **options: Any) -> Path:
+    """A file with the weights of a registered network as drawn from a seed."""
+    torch.manual_seed(seed)
+    network = registry.build_network(name, frames=4, size=32, classes=7, **options)
+    for buffer in network.buffers():  # so that running statistics are told apart too
+        buffer.copy_(torch.rand(buffer.shape) * 5) if buffer.is_floating_point() else buffer.fill_(3)
+    path = folder / f"{name}-{seed}.safetensors"
+    said = {"network": name, "classes": 7, "normalisation": normalisation}
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()}, path, {METADATA: json.dumps(said)}
+    )
+    return path
+
+
+def parts_equal(module: torch.nn.Module, path: Path, prefix: str) -> None:
+    """Whether every tensor of a part is that of the file, under the file's names."""
+    from safetensors.torch import load_file
+
+    stored = load_file(path)
+    own = module.state_dict()
+    assert own
+    for key, value in own.items():
+        found = stored[prefix + key]
+        assert torch.equal(value, found.squeeze(2) if found.dim() > value.dim() else found), key
+
+
+def test_a_detector_starts_its_backbone_from_a_classifier(tmp_path: Path) -> None:
+    for name, under in (("detector_i3d", "i3d"), ("detector_x3d_m", "x3d_m")):
+        options = {"width": 8} if under == "i3d" else {"width": 8, "blocks": [1, 1, 1, 1]}
+        path = kept(tmp_path, under, 1, **options)
+        method = registry.build(
+            name, frames=4, size=32, classes=3, network_options={**options, "head_width": 16, "weights": str(path)}
+        )
+        for part, module in method.network.backbone.named_children():
+            parts_equal(module, path, f"{part}.")
+        assert method.spec.mean == (0.5, 0.5, 0.5)
+
+
+def test_methods_start_their_parts_from_several_files(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"width": 8, "blocks": [1, 1, 1, 1]}
+    files = [kept(tmp_path, name, seed, **small) for seed, name in enumerate(("resnet50", "resnet34", "resnet18"))]
+    files.append(kept(tmp_path, "mobilenet_v2", 5, width=4, last=160))
+    method: Any = registry.build("arnet", frames=4, size=32, classes=3, weights=[str(file) for file in files], **small)
+    for backbone, file in zip(method.backbones, files, strict=False):
+        drawn = backbone.network.fc
+        assert drawn.out_features == 3  # the classifier of other classes stays as drawn
+        backbone.network.fc = torch.nn.Identity()
+        parts_equal(backbone.network, file, "network.")
+    parts_equal(method.policy_network.features, files[-1], "network.features.")
+    assert method.spec.std == (0.2, 0.2, 0.2)
+
+
+@pytest.mark.parametrize("focus", ["resnet18", "x3d_s", "mobilenet_v2"])
+def test_adafocus_starts_glance_and_focus(focus: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "resnet18": {"width": 8},
+        "x3d_s": {"width": 3},
+        "mobilenet_v2": {"width": 4, "last": 160},
+    }
+    path = kept(tmp_path, focus, 2, **options[focus])
+    build = {"frames": 4, "size": 32, "classes": 3, "width": 8, "glance": "mobilenet_v2", "focus": focus}
+    method: Any = registry.build("adafocus_v2", weights=str(path), **build)
+    layers = method.focus.layers
+    if focus == "resnet18":
+        parts_equal(layers.network, path, "network.")
+    elif focus == "mobilenet_v2":
+        parts_equal(layers, path, "network.features.")
+        parts_equal(method.glance.layers, path, "network.features.")
+    else:
+        for place, prefix in enumerate(("stem.", "stages.")):
+            parts_equal(layers[place], path, prefix)
+
+
+def test_files_that_no_part_takes_or_that_disagree_are_one_line(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"width": 8, "blocks": [1, 1, 1, 1]}
+    arnet = {"frames": 4, "size": 32, "classes": 3, **small}
+    clip, image = kept(tmp_path, "r2plus1d_18", 1, **small), kept(tmp_path, "resnet18", 1, **small)
+    with pytest.raises(WeightsError, match="not of arnet; its parts take: mobilenet_v2, resnet18, resnet34, resnet50"):
+        registry.build("arnet", weights=str(clip), **arnet)
+    other = kept(tmp_path, "resnet34", 1, NORMALISATION, **small)
+    with pytest.raises(WeightsError, match="want pixels normalised differently"):
+        registry.build("arnet", weights=[str(image), str(other)], **arnet)
+    with pytest.raises(WeightsError, match=r"names differ|has shape"):
+        registry.build("arnet", weights=str(image), **{**arnet, "width": 4})
+    with pytest.raises(registry.RegistryError, match="is no path"):
+        registry.build("arnet", weights=[5], **arnet)
+
+
 def test_pixels_are_normalised_channel_by_channel() -> None:
     spec = InputSpec("clip", 2, 1, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
     for channels in (1, 3):  # grey is repeated

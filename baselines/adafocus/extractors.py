@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from baselines.networks.mobilenet import LAST, STEM, MobileNetV2, mobilenet_v2
 from baselines.networks.resnet import ResNet, resnet18, resnet50
 from baselines.networks.tsm import tsm_mobilenet_v2, tsm_resnet18, tsm_resnet50
 from baselines.networks.x3d import X3D, x3d_l, x3d_s
+from bench.weights import Origin
 
 PUBLISHED_WIDTH = 64
 """The `width` of the networks as published: ResNet's stem has as many channels, MobileNetV2's a half, X3D's 24."""
@@ -32,11 +33,14 @@ class Extractor(nn.Module):
     """Clips (N, 3, T, H, W) to their last feature maps (N, channels, T, ⌈H/stride⌉, ⌈W/stride⌉).
 
     layers: maps clips to feature maps. framewise: a frame's map depends on that frame alone, so that frames can be
-    computed one by one; neither temporal shifts nor 3D convolutions allow it.
+    computed one by one; neither temporal shifts nor 3D convolutions allow it. origins: what its parts may start from.
     """
 
-    def __init__(self, layers: nn.Module, channels: int, stride: int, framewise: bool) -> None:
+    def __init__(
+        self, layers: nn.Module, channels: int, stride: int, framewise: bool, origins: Mapping[str, Origin]
+    ) -> None:
         super().__init__()
+        self.origins = origins
         self.layers, self.channels, self.stride, self.framewise = layers, channels, stride, framewise
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -84,13 +88,17 @@ def extractor(
         widest, norm, act = list(network.head)[:3]
         assert isinstance(norm, nn.BatchNorm3d)
         layers = nn.Sequential(network.stem, network.stages, widest, norm, act)
-        return Extractor(layers, norm.num_features, 2 ** (1 + len(network.stages)), framewise=False)
+        names = {id(module): name for name, module in network.named_modules()}
+        origins = {f"layers.{place}": Origin(name, f"{names[id(part)]}.") for place, part in enumerate(layers)}
+        return Extractor(layers, norm.num_features, 2 ** (1 + len(network.stages)), False, origins)
     assert isinstance(network, Frames)
     framewise, inside = not name.startswith("tsm_"), network.network
     if isinstance(inside, MobileNetV2):
-        return Extractor(inside.features, inside.channels, 32, framewise)
+        origins = {"layers": Origin(name, "network.features.")}
+        return Extractor(inside.features, inside.channels, 32, framewise, origins)
     assert isinstance(inside, ResNet)
-    return Extractor(Features(inside), inside.channels, 2 ** (1 + inside.stages), framewise)
+    origins = {"layers.network": Origin(name, "network.")}
+    return Extractor(Features(inside), inside.channels, 2 ** (1 + inside.stages), framewise, origins)
 
 
 def _sizes(name: str, width: int, blocks: Sequence[int] | None) -> dict[str, Any]:

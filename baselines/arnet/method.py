@@ -238,7 +238,7 @@ def arnet(
     networks = []
     for name, resolution in zip(backbones, resolutions, strict=False):
         block, depths = RESNETS[name]
-        networks.append(Backbone(ResNet(block, blocks or depths, classes, width), resolution, dropout))
+        networks.append(Backbone(name, ResNet(block, blocks or depths, classes, width), resolution, dropout))
     policy_network = PolicyNetwork(classes, len(resolutions) + len(skips), width, dropout)
     return ArNet(
         networks,

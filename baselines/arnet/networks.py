@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from baselines.networks.mobilenet import LAST, MobileNetV2
 from baselines.networks.resnet import ResNet, pooled
+from bench.weights import Origin
 
 WIDTH, HIDDEN = 64, 512
 
@@ -23,6 +24,7 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         mobile = MobileNetV2(classes, width // 2, LAST * min(width, WIDTH) // WIDTH)
         self.features, self.dropout = mobile.features, nn.Dropout(dropout)
+        self.origins = {"features": Origin("mobilenet_v2", "network.features.")}
         self.hidden = HIDDEN * width // WIDTH
         self.lstm = nn.LSTMCell(mobile.channels, self.hidden)
         self.choose, self.classify = nn.Linear(self.hidden, actions), nn.Linear(self.hidden, classes)
@@ -51,11 +53,12 @@ class PolicyNetwork(nn.Module):
 class Backbone(nn.Module):
     """A ResNet at its own resolution: logits (n, classes) of images (n, 3, H, W) of any size.
 
-    dropout: before the classifier, as TSN has it.
+    name: of the registered network that it is. dropout: before the classifier, as TSN has it.
     """
 
-    def __init__(self, network: ResNet, resolution: int, dropout: float) -> None:
+    def __init__(self, name: str, network: ResNet, resolution: int, dropout: float) -> None:
         super().__init__()
+        self.origins = {"network": Origin(name, "network.")}
         self.network, self.resolution, self.dropout = network, resolution, nn.Dropout(dropout)
         initialise(network.fc)
 

@@ -19,6 +19,7 @@ from baselines.networks.i3d import i3d
 from baselines.networks.initialise import initialise
 from baselines.networks.region import ANCHORS, Detection
 from baselines.networks.x3d import x3d_m
+from bench.weights import Origin
 
 
 class ChannelAttention(nn.Module):
@@ -65,20 +66,22 @@ def _head(inputs: int, width: int, classes: int, dropout: float) -> nn.Sequentia
 class Detector(nn.Module):
     """Clips (B, 3, T, H, W) to the map (B, anchors · (5 + classes), ⌈H/32⌉, ⌈W/32⌉) that `task` reads.
 
-    backbone: clips to features (B, channels, t, ⌈H/32⌉, ⌈W/32⌉). size: of the square crops whose pixels boxes are in.
+    backbone: clips to features (B, channels, t, ⌈H/32⌉, ⌈W/32⌉), made of parts of the registered network `name`.
+    size: of the square crops whose pixels boxes are in.
 
     Raises:
         ValueError: `head_width` below 1.
     """
 
     def __init__(
-        self, backbone: nn.Module, channels: int, size: int, classes: int, head_width: int, dropout: float
+        self, name: str, backbone: nn.Module, channels: int, size: int, classes: int, head_width: int, dropout: float
     ) -> None:
         super().__init__()
         if head_width < 1:
             raise ValueError(f"head_width must be 1 or more, got {head_width}")
         self.task = Detection(classes, size)
         self.backbone = backbone
+        self.origins = {f"backbone.{part}": Origin(name, f"{part}.") for part, _ in backbone.named_children()}
         self.head = _head(channels, head_width, classes, dropout)
         self.head.apply(initialise)
         nn.init.normal_(self.head.get_submodule("anchors").weight, 0, 0.01)  # type: ignore[arg-type]  # boxes begin as anchors
@@ -102,7 +105,7 @@ def detector_i3d(
     """
     whole = i3d(frames, size, 1, width=width)
     backbone = nn.Sequential(OrderedDict(stem=whole.stem, blocks=whole.blocks))
-    return Detector(backbone, whole.head.in_features, size, classes, head_width, dropout)
+    return Detector("i3d", backbone, whole.head.in_features, size, classes, head_width, dropout)
 
 
 def detector_x3d_m(
@@ -124,4 +127,4 @@ def detector_x3d_m(
     """
     whole = x3d_m(frames, size, 1, width=width, blocks=blocks)
     backbone = nn.Sequential(OrderedDict(stem=whole.stem, stages=whole.stages))
-    return Detector(backbone, width * 2 ** (len(blocks) - 1), size, classes, head_width, dropout)
+    return Detector("x3d_m", backbone, width * 2 ** (len(blocks) - 1), size, classes, head_width, dropout)
