@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,8 @@ from bench.cost import register_formula
 from bench.inference.products import frame_products, plain_taps
 
 Form = Callable[[Tensor], Tensor]
-RUNS, LONG = 3, 0.3
 HAS_ONEDNN = torch._C._has_mkldnn and platform.machine() in ("x86_64", "AMD64")
+LAPS, FEWEST, LONG = 3, 2, 0.3
 
 
 class Fastest:
@@ -33,21 +34,29 @@ class Fastest:
             return self.forms[0](x)
         form = self.chosen.get(x.shape[1:])
         if form is None:
-            form = self.chosen[x.shape[1:]] = min(self.forms, key=lambda form: seconds(form, x))
+            taken = race(self.forms, x)
+            form = self.chosen[x.shape[1:]] = self.forms[taken.index(min(taken))]
         return form(x)
 
 
-def seconds(form: Callable[[Tensor], object], x: Tensor) -> float:
-    """The best of a few runs of `form`, after one that lays out weights; of long ones fewer."""
-    form(x)
-    found: list[float] = []
-    while len(found) < RUNS and sum(found) < LONG:
-        settle(x)
-        start = time.perf_counter()
+def race(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:
+    """The best seconds of each form, after a lap that lays weights out. They run in turns, so that what slows the
+    machine for a while slows all; of what takes long there are fewer laps.
+    """
+    for form in forms:
         form(x)
-        settle(x)
-        found.append(time.perf_counter() - start)
-    return min(found)
+    best, spent = [math.inf] * len(forms), 0.0
+    for lap in range(LAPS):
+        if lap >= FEWEST and spent > LONG * len(forms):
+            break
+        for number, form in enumerate(forms):
+            settle(x)
+            start = time.perf_counter()
+            form(x)
+            settle(x)
+            took = time.perf_counter() - start
+            best[number], spent = min(best[number], took), spent + took
+    return best
 
 
 def settle(x: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from bench import registry
 from bench.chains import sole_activations
 from bench.cost import count, count_meta
-from bench.inference.convolution import Convolution, Fastest, fuse
+from bench.inference.convolution import Convolution, Fastest, fuse, race
 from bench.inference.optimise import ClipMean, optimised
 from bench.inference.products import frame_products, plain_taps
 
@@ -58,6 +59,20 @@ def test_optimised_network_answers_as_before_at_the_same_count(name: str) -> Non
         part.register_forward_hook(lambda module, args, result: ran.append(module))
     fast(sample)
     assert ran and not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in ran)
+
+
+def test_what_slows_the_machine_for_a_while_slows_every_form_of_a_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = [0.0], [0]
+
+    def taking(seconds: float) -> Callable[[torch.Tensor], None]:
+        def form(x: torch.Tensor) -> None:
+            calls[0] += 1
+            clock[0] += seconds * (10 if 3 <= calls[0] <= 4 else 1)  # the first lap that counts is disturbed
+
+        return form
+
+    monkeypatch.setattr("bench.inference.convolution.time.perf_counter", lambda: clock[0])
+    assert race([taking(1.0), taking(0.5)], torch.zeros(1)) == pytest.approx([1.0, 0.5])
 
 
 @torch.no_grad()

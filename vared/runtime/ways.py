@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from bench.inference.convolution import seconds
+from bench.inference.convolution import race
 
 Way = Literal["in turn", "grouped", "dense", "by layer"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -29,14 +29,15 @@ class Trial:
         self._units: dict[Way, dict[str, float]] = {"grouped": {}, "dense": {}}
 
     def run(self, sample: Tensor, execute: Callable[[Way], dict[str, float]]) -> None:
-        """Tries all ways on one more batch; `execute` gives the seconds of each unit."""
+        """Tries all ways, in turns, on one more batch; `execute` gives the seconds of each unit."""
         self.clips += len(sample)
-        for way in WAYS:
-            laps: list[dict[str, float]] = []
-            self._ways[way] += seconds(lambda x, way=way, laps=laps: laps.append(execute(way)), sample)  # type: ignore[misc]
+        laps: dict[Way, list[dict[str, float]]] = {way: [] for way in WAYS}
+        forms = [lambda x, way=way: laps[way].append(execute(way)) for way in WAYS]
+        for way, took in zip(WAYS, race(forms, sample), strict=True):
+            self._ways[way] += took
             taken = self._units.get(way, {})
-            for unit in laps[0]:  # the first lap lays weights out
-                taken[unit] = taken.get(unit, 0.0) + min(lap[unit] for lap in laps[1:])
+            for unit in laps[way][0]:  # the first lap lays weights out
+                taken[unit] = taken.get(unit, 0.0) + min(lap[unit] for lap in laps[way][1:])
 
     @property
     def done(self) -> bool:
