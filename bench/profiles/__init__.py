@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +19,7 @@ from bench.faults import first_fault
 from bench.recipe import Recipe
 from bench.records import Strict
 
-LATE = (',"scales":[1.0]', ',"schedule":"cosine"')
+LATE = (',"scales":[1.0]', ',"schedule":"cosine"', ',"accumulate":1', ',"fitted":{}')
 """Fields younger than the first records, at their defaults, as JSON."""
 
 
@@ -49,14 +50,26 @@ class Views(Strict):
 
 
 class Chosen(Strict):
-    """A method with options."""
+    """A method with options. frames: of a clip, the profile's first if none are given."""
 
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
+    frames: Annotated[int, Field(ge=1)] | None = None
+
+
+class Fitted(Strict):
+    """What one network or method has otherwise than the rest: pixels each way, how frames are taken, the recipe."""
+
+    size: int | None = None
+    sampling: Literal["dense", "uniform"] | None = None
+    stride: int | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
 
 
 class Profile(Strict):
     """One setting.
+
+    fitted: by the name of a network, or of a method that stands on none, what it has otherwise.
 
     network: options given to every network that takes them (such as its width). method: options per method
     ("vared", "arnet"). scales: factors, one drawn for each training sample, by which its pictures are rescaled. seeds:
@@ -77,6 +90,7 @@ class Profile(Strict):
     sampling: Literal["dense", "uniform"] = "dense"
     stride: int = 1
     scales: tuple[float, ...] = (1.0,)
+    fitted: dict[str, Fitted] = Field(default_factory=dict)
     tables: list[str]
     frames: list[int]
     seeds: list[int]
@@ -105,6 +119,42 @@ class Profile(Strict):
         for late in LATE:  # a record made before there was such a field keeps its identity
             text = text.replace(late, "")
         return _digest(text)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        """Every recipe that is fitted is one."""
+        for name in self.fitted:
+            self.fitted_to(name)
+        return self
+
+    def fitted_to(self, method: str) -> Profile:
+        """The setting as `method`, by the name of its network or else its own, has it.
+
+        Raises:
+            ValueError: a field of its recipe that there is not, or a value that cannot be.
+        """
+        own = self.fitted.get(method.rpartition("/")[2], Fitted())
+        told = own.model_dump(exclude={"recipe"}, exclude_none=True)
+        try:
+            recipe = replace(self.recipe, **own.recipe)
+        except TypeError as error:
+            raise ValueError(f"fitted: {method}: {error}") from None
+        return self.model_copy(update={**told, "recipe": recipe, "fitted": {}})
+
+    def with_batch(self, batch: int) -> Profile:
+        """The setting with `batch` training samples a step, and learning rates that follow linearly.
+
+        Goyal et al., "Accurate, Large Minibatch SGD", 2017.
+        """
+
+        def rates(recipe: Recipe) -> dict[str, Any]:
+            return {"batch": batch, "lr": recipe.lr * batch / recipe.batch}
+
+        fitted = {
+            name: own.model_copy(update={"recipe": {**own.recipe, **rates(self.fitted_to(name).recipe)}})
+            for name, own in self.fitted.items()
+        }
+        return self.model_copy(update={"recipe": replace(self.recipe, **rates(self.recipe)), "fitted": fitted})
 
     def method_setting(self, method: str) -> str:
         """A digest of the options that a method, by the name before its network's, gets here; "" if it gets none."""

@@ -1,0 +1,35 @@
+"""What a profile is said to take, before it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import profiles
+from bench.estimate import Estimate, estimate
+from bench.experiment import Experiment, plan
+
+
+def test_hours_are_steps_and_test_clips() -> None:
+    one = Estimate(Experiment("i3d", (), 8, 0), step=2.0, steps=1800, clip=0.5, clips=7200, memory=0)
+    assert one.hours == 2.0
+
+
+def test_an_estimate_counts_every_step_and_view_and_stores_nothing(tmp_path: Path) -> None:
+    few = {"train_videos": 48, "validation_videos": 24, "test_videos": 24}
+    profile = profiles.load("smoke").model_copy(
+        update={"dataset_options": few, "tables": ["table10"], "frames": [8], "other_seeds": [0, 1], "methods": []}
+    )
+    experiments = plan(profile, ["table10"], ["r2plus1d_18", "vared/r2plus1d_18"])
+    found = estimate(experiments, profile, None, tmp_path)
+    assert sum(seeds for _, seeds in found) == len(experiments)
+    assert len(found) == len({(one.method, one.options) for one in experiments})
+    views, recipe = profile.views, profile.recipe
+    for one, _ in found:
+        assert one.steps == recipe.epochs * (48 // recipe.batch)
+        scored = views.clip_videos or 24, views.video_videos or 24
+        assert one.clips == scored[0] + scored[1] * views.clips * views.crops
+        assert one.step > 0 and one.clip > 0 and one.memory > 1 << 20
+        assert one.hours == pytest.approx((one.step * one.steps + one.clip * one.clips) / 3600)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,75 @@
+"""Profiles: what one network has otherwise than the rest, and batches of another size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import profiles
+from bench.experiment import plan
+from bench.profiles import Fitted, ProfileError
+from bench.tables.paths import published
+
+PUBLISHED = ("mini_kinetics_200", "kinetics_400", "moments_in_time", "jhmdb", "ade20k", "activitynet")
+
+
+def test_shipped_records_keep_their_identity() -> None:
+    told = {}
+    for path in (published().parent / "measured").glob("*.json"):
+        identity = json.loads(path.read_text())["identity"]
+        told[identity["profile"]] = identity["setting"]
+    assert told["digits"] == profiles.load("digits").setting
+    assert told["segmentation"] == profiles.load("segmentation").setting
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_row_of_a_published_protocol_has_the_size_that_its_table_prints(name: str) -> None:
+    from bench.tables import schema
+
+    profile = profiles.load(name)
+    assert plan(profile, None, None)
+    for table in profile.tables:
+        for row in schema.load(table).rows:
+            if row.size and row.experiment:
+                assert profile.fitted_to(row.experiment.method).size == row.size, f"{table}/{row.id}"
+
+
+def test_a_network_has_its_own_setting_under_every_method() -> None:
+    profile = profiles.load("mini_kinetics_200")
+    for method in ("r2plus1d_18", "vared/r2plus1d_18", "cgnet/r2plus1d_18"):
+        own = profile.fitted_to(method)
+        assert (own.size, own.recipe.lr, own.recipe.epochs) == (128, 0.01, 160)
+        assert own.setting != profile.fitted_to("tpn").setting
+        assert own.fitted_to(method) == own
+    assert profile.fitted_to("arnet").sampling == "uniform"
+
+
+@given(st.integers(1, 4096))
+def test_learning_rates_follow_the_batch_linearly(batch: int) -> None:
+    profile = profiles.load("mini_kinetics_200")
+    large = profile.with_batch(batch)
+    for method in ("tpn", "vared/r2plus1d_18", "arnet", "uni_adafocus"):
+        before, after = profile.fitted_to(method).recipe, large.fitted_to(method).recipe
+        assert after.batch == batch
+        assert after.lr / after.batch == pytest.approx(before.lr / before.batch)
+        assert after.epochs == before.epochs
+
+
+def test_a_fitted_recipe_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    text = Path(profiles.__file__).with_name("kinetics_400.toml").read_text()
+    file = tmp_path / "mine.toml"
+    for wrong, message in (("lrr = 0.01", "lrr"), ("lr = -1.0", "lr above 0"), ("batch = 0", "batch")):
+        file.write_text(text.replace("lr = 0.01", wrong))
+        with pytest.raises(ProfileError, match=message) as caught:
+            profiles.load(str(file))
+        assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
+
+
+def test_nothing_fitted_changes_nothing() -> None:
+    profile = profiles.load("digits")
+    assert profile.fitted_to("vared/r2plus1d_18").setting == profile.setting
+    assert profile.model_copy(update={"fitted": {"i3d": Fitted(size=32)}}).fitted_to("x3d_m").size == profile.size
