@@ -10,14 +10,16 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from bench import registry
+from bench import authors, registry
+from bench.inspection import command
 from bench.options import (
     Again,
     Batches,
@@ -41,7 +43,9 @@ from bench.options import (
     Size,
     Table,
     Threads,
+    TrainingBatch,
     Untrained,
+    named,
     pairs,
 )
 
@@ -79,6 +83,10 @@ weights = typer.Typer(no_args_is_help=True, help="Public checkpoints for the net
 app.add_typer(weights, name="weights")
 data = typer.Typer(no_args_is_help=True, help="Datasets on disk.")
 app.add_typer(data, name="data")
+
+
+app.add_typer(authors.app)
+app.add_typer(command.app)
 
 
 def main() -> None:
@@ -135,9 +143,7 @@ def cost(
         return
     from bench.answers.cost import cost_answer, print_cost
 
-    answer = cost_answer(
-        str(name), frames=frames, size=size, classes=classes, options=_options(option), others=agreement
-    )
+    answer = cost_answer(str(name), frames=frames, size=size, classes=classes, options=named(option), others=agreement)
     if as_json:
         print(json.dumps(answer, indent=1))
     else:
@@ -156,12 +162,13 @@ def train(
     data_option: DataOptions = None,
     results: Results = Path("runs"),
     data_root: DataRoot = None,
+    batch: TrainingBatch = None,
     as_json: Json = False,
 ) -> None:
     """Trains one method on the profile's dataset; goes on from its last checkpoint."""
     from bench.answers.table import print_table
 
-    scores = _single("train", name, profile, frames, seed, option, data_option, results, data_root)
+    scores = _single("train", name, profile, frames, seed, option, data_option, results, data_root, batch)
     assert isinstance(scores, dict)  # a record comes of evaluating only
     if as_json:
         print(json.dumps({"validation": scores}, indent=1))
@@ -179,12 +186,18 @@ def evaluate(
     data_option: DataOptions = None,
     results: Results = Path("runs"),
     data_root: DataRoot = None,
+    batch: TrainingBatch = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Score what is trained once more; replaces the record.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Trains one method where that is still to do, and scores it: accuracy, and the cost of every test sample."""
     from bench.answers.record import print_record
 
-    record = _single("evaluate", name, profile, frames, seed, option, data_option, results, data_root)
+    record = _single(
+        "again" if again else "evaluate", name, profile, frames, seed, option, data_option, results, data_root, batch
+    )
     assert not isinstance(record, dict)  # scores alone come of training only
     if as_json:
         print(record.model_dump_json(indent=1))
@@ -240,7 +253,7 @@ def speed(
         data, frames or data.frames[0], classes=classes, policy=policy, precision=precision, rounds=rounds,
         threads=threads, seed=seed, plain=plain, untrained=untrained, decode=decode,
     )  # fmt: skip
-    jobs = [pair.job(a, b, _options(option), setting)] if a else pair.published_jobs(str(table), row, setting)
+    jobs = [pair.job(a, b, named(option), setting)] if a else pair.published_jobs(str(table), row, setting)
     records = [
         timing.measure(job.at(clips), results=results, data_root=data_root, again=again, announce=_tell)
         for job in jobs
@@ -264,6 +277,10 @@ def reproduce(
     results: Results = Path("runs"),
     data_root: DataRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments run side by side, sharing the cores.")] = 2,
+    batch: TrainingBatch = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Run nothing; say from a few steps what it will take here.")
+    ] = False,
 ) -> None:
     """Everything that the chosen tables need and that is not recorded yet, then the report in RESULTS/report."""
     from bench import profiles
@@ -272,6 +289,13 @@ def reproduce(
     chosen = [profiles.load(profile)]
     if not (table or method):
         chosen += [profiles.load(name) for name in chosen[0].also]
+    if batch:
+        chosen = [one.with_batch(batch) for one in chosen]
+    if estimate:
+        from bench.answers.estimate import print_estimates
+
+        print_estimates(chosen[0], results, data_root, table, method)
+        return
     raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
 
 
@@ -325,7 +349,7 @@ def import_(
 
     The layout is found by the file's keys. Any key left over on either side, and any other shape, is refused.
     """
-    answer = registry.weights(network)(file, out, classes=classes, options=_options(option))
+    answer = registry.weights(network)(file, out, classes=classes, options=named(option))
     if as_json:
         print(json.dumps(answer, indent=1))
         return
@@ -335,7 +359,7 @@ def import_(
 
 
 def _single(
-    until: str,
+    until: Literal["train", "evaluate", "again"],
     name: str,
     profile: str,
     frames: int | None,
@@ -344,21 +368,52 @@ def _single(
     data_option: list[str] | None,
     results: Path,
     data_root: Path | None,
+    batch: int | None,
 ) -> Record | dict[str, float]:
     from bench import experiment, profiles
+    from bench.distributed import first, joined
 
     setting = profiles.load(profile)
     chosen = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
-    return experiment.single(
-        name,
-        profile=chosen,
-        frames=frames or chosen.frames[0],
-        seed=seed,
-        options=_options(option),
-        results=results,
-        data_root=data_root,
-        until=until,
-    )
+    chosen = chosen.with_batch(batch) if batch else chosen
+    with joined():
+        found = experiment.single(
+            name,
+            profile=chosen,
+            frames=frames or chosen.frames[0],
+            seed=seed,
+            options=named(option),
+            results=results,
+            data_root=data_root,
+            until=until,
+        )
+        if not first():  # of several processes the first says what came out
+            raise typer.Exit(0)
+    return found
+
+
+@data.command("floor", epilog="Example: vared-bench data floor --profile camvid --data-root /data")
+def data_floor(
+    profile: ProfileName = "quick",
+    frames: Frames = None,
+    data_option: DataOptions = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """What a profile's data set gives to rules that look at no picture; results are worth what they have above it."""
+    from bench import profiles
+    from bench.answers.data import print_floors
+    from bench.experiment import dataset_of
+    from bench.floors import floors
+
+    chosen = profiles.load(profile)
+    chosen = chosen.model_copy(update={"dataset_options": chosen.dataset_options | pairs(data_option)})
+    found = floors(dataset_of(chosen, frames or chosen.frames[0], data_root))
+    if as_json:
+        told = {rule: {name: one._asdict() for name, one in figures.items()} for rule, figures in found.items()}
+        print(json.dumps(told, indent=1))
+    else:
+        print_floors(found)
 
 
 @data.command("check", epilog="Example: vared-bench data check camvid --data-root /data --json")
@@ -368,40 +423,59 @@ def data_check(
     data_root: DataRoot = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
     size: Annotated[int, typer.Option(min=1, help="Pixels each way.")] = 112,
-    read: Annotated[bool, typer.Option(help="Read every row, not only the lists.")] = True,
+    read: Annotated[bool, typer.Option(help="Read every file to its end, not only the lists.")] = True,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of the journal of files that were read; by default the user's cache.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read; by default one a core; 0: none of their own.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a dataset holds, split by split; reads every row, and exits with 1 if one cannot be read."""
+    """What a dataset holds, by split and class; reads every file once, and exits with 1 if anything is wrong.
+
+    A check that was cut off goes on where it stopped; files that did not change since are not read again.
+    """
     from bench.answers.data import data_answer, print_data
-    from bench.data.builders import build
-    from bench.data.check import faults, held
+    from bench.data.check import check
 
-    dataset = build(name, data_root=data_root, frames=frames, size=size, options=pairs(data_option))
-    found = list(faults(dataset, _counted(name))) if read else []
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vared-bench"
+    report = check(
+        name,
+        data_root=data_root,
+        frames=frames,
+        size=size,
+        options=pairs(data_option),
+        read=read,
+        cache=cache or home,
+        workers=(os.cpu_count() or 1) if workers is None else workers,
+        progress=_counted(name),
+    )
     if as_json:
-        print(json.dumps(data_answer(dataset, held(dataset), found), indent=1))
+        print(json.dumps(data_answer(report), indent=1))
     else:
-        print_data(dataset, held(dataset), found)
-    if found:
-        _stop(f"{name}: {len(found)} rows cannot be read", 1)
+        print_data(report)
+    if report.faults:
+        _stop(f"{name}: {len(report.faults)} things are wrong", 1)
 
 
-def _counted(name: str) -> Callable[[int, int], None]:
-    """Tells every tenth of the rows."""
+def _counted(name: str, every: float = 30.0) -> Callable[[int, int], None]:
+    """Tells every tenth of the rows, and twice a minute, with an estimate of what is left."""
+    start = told = time.monotonic()
+    known = 0
 
     def call(done: int, total: int) -> None:
-        if done * 10 // total > (done - 1) * 10 // total:
-            _tell(f"{name}: {done} of {total} rows read")
+        nonlocal told, known
+        known = known or done  # what was read before comes in one
+        now = time.monotonic()
+        if done * 10 // total > (done - 1) * 10 // total or now - told > every:
+            told = now
+            left = (now - start) / max(done - known, 1) * (total - done)
+            _tell(
+                f"{name}: {done:,} of {total:,} read" + (f", about {left / 60:.0f} minutes left" if left > 60 else "")
+            )
 
     return call
-
-
-def _options(given: list[str] | None) -> dict[str, Any]:
-    """Options of a network or a method."""
-    found = pairs(given)
-    for key in registry.RESERVED & found.keys():
-        _stop(f"{key} is no --option: a flag or the profile gives it", 2)
-    return found
 
 
 def _cost_of_table(name: str, as_json: bool) -> None:

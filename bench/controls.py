@@ -108,6 +108,7 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
     """
     rows = chosen_rows(dataset.test, clips)
     learned = follow(method, dataset.test, sampling, rows, Learned())
+    rows = learned.rows
     seen = follow(method, dataset.validation, sampling, chosen_rows(dataset.validation, HABITS), Learned())
     mean, videos = float(learned.cost.mean()), len(dataset.test)
     makers: dict[str, Callable[[], Policy]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from bench.accuracy.intervals import Interval
 from bench.cost import Counter, CountError
 from bench.data.sampling import Sampling, chosen_rows, test_batches
 from bench.data.split import Split, annotated
-from bench.method import Method, Trace
+from bench.distributed import in_turns
+from bench.method import Batch, Method, Trace
 from bench.policy import Learned, Policy
 from bench.profiles import Views
 from bench.scoring import SCORINGS, Scoring
@@ -64,7 +65,7 @@ def score(
     scoring, policy = scoring_of(split), policy or Learned()
     rows = chosen_rows(split, views.clip_videos)
     found = follow(method, split, sampling, rows, policy, batch)
-    cost = found.cost
+    cost, rows = found.cost, found.rows
     about = {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows]}
     table = pd.DataFrame({**about, **found.columns})
     further = scoring.further(method, Pass(split, sampling, views, batch or scoring.together, policy))
@@ -87,9 +88,10 @@ def score(
 class Followed:
     """Centre samples under a policy: their columns (`bench.scoring`), the cost of each, and the decisions followed.
 
-    right: the column that says how right each is, 0..1.
+    rows: of the split, those whose videos could be read. right: the column that says how right each is, 0..1.
     """
 
+    rows: NDArray[np.int64]
     columns: Mapping[str, Any]
     right: NDArray[np.float32]
     cost: NDArray[np.int64]
@@ -103,16 +105,29 @@ def follow(
     """The centre samples of `rows` under a policy; of gates as masks only the share that is open is kept, (B, 1)."""
     method.eval()
     scoring, cost, traces, columns = scoring_of(split), [], [], dict[str, list[Any]]()
-    for item in test_batches(split, method.spec, sampling, 1, 1, batch or scoring.together, rows):
+
+    def batches(*turn: int) -> Iterator[Batch]:
+        return test_batches(
+            split, method.spec, sampling, 1, 1, batch or scoring.together, rows,
+            turn=(turn[0], turn[1]), leave_out=True,
+        )  # fmt: skip
+
+    def answer(item: Batch) -> tuple[list[int], dict[str, list[Any]], NDArray[np.int64], Trace]:
         item = to_device(item, method.device)
         prediction = method(item.sample, policy.rows(item.index))
-        for name, values in scoring.centre(prediction, item.target).items():
+        trace = {point: _kept(decided).cpu() for point, decided in prediction.trace.items()}
+        return item.index.tolist(), scoring.centre(prediction, item.target), prediction.cost.cpu().numpy(), trace
+
+    read: list[int] = []
+    for index, found, macs, trace in in_turns(batches, answer):
+        read += index
+        for name, values in found.items():
             columns.setdefault(name, []).extend(values)
-        cost.append(prediction.cost.cpu().numpy())
-        traces.append({point: _kept(decided).cpu() for point, decided in prediction.trace.items()})
-    trace = {point: torch.cat([trace[point] for trace in traces]) for point in traces[0]}
+        cost.append(macs)
+        traces.append(trace)
+    whole = {point: torch.cat([trace[point] for trace in traces]) for point in traces[0]}
     right = np.asarray(columns[scoring.main], np.float32)
-    return Followed({**columns, scoring.main: right}, right, np.concatenate(cost), trace)
+    return Followed(np.array(read), {**columns, scoring.main: right}, right, np.concatenate(cost), whole)
 
 
 def _kept(decided: Tensor) -> Tensor:
@@ -146,8 +161,14 @@ def executed(
             not exact: is more).
     """
     method.eval()
-    ran = accounted = 0
-    for item in test_batches(split, method.spec, sampling, 1, 1, scoring_of(split).together, rows):
+
+    def batches(*turn: int) -> Iterator[Batch]:
+        return test_batches(
+            split, method.spec, sampling, 1, 1, scoring_of(split).together, rows,
+            turn=(turn[0], turn[1]), leave_out=True,
+        )  # fmt: skip
+
+    def counted(item: Batch) -> tuple[int, int]:
         item = to_device(item, method.device)
         with Counter(method, batch=len(item.index)) as counter:
             prediction = method(item.sample, (policy or Learned()).rows(item.index))
@@ -156,6 +177,7 @@ def executed(
         ):
             if real != told if method.exact else real < told:
                 raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
-        ran += counter.result().macs
-        accounted += int(prediction.cost.sum())
-    return {"samples": len(rows), "executed": ran, "accounted": accounted}
+        return counter.result().macs, int(prediction.cost.sum())
+
+    pairs = in_turns(batches, counted)
+    return {"samples": len(rows), "executed": sum(ran for ran, _ in pairs), "accounted": sum(told for _, told in pairs)}

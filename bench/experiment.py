@@ -12,11 +12,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from bench.data import Dataset
 from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
 from bench.data.split import annotated
+from bench.distributed import first, from_first, wait
 from bench.environment import environment
 from bench.evaluation import Scored, executed, score, scoring_of
 from bench.method import Method
@@ -38,10 +39,13 @@ from bench.records import Cost, Figure, Identity, Record, Store, write_atomicall
 from bench.static import Static
 from bench.tables import schema
 from bench.task import CLASSIFICATION
-from bench.training import TrainingError, bf16_on_cpu, train
+from bench.training import Checkpoint, TrainingError, bf16_on_cpu, train
 
 ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales": (1.0,)}
 """Of every validation sample."""
+
+UNMEASURABLE = (TrainingError, CountError, NothingToScoreError)
+"""What ends an experiment with a reason."""
 
 
 class ExperimentError(Exception):
@@ -83,7 +87,7 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
             mains.discard(f"{table}/{row.id}")
             if run is None or run.frames not in profile.frames or (methods and run.method not in methods):
                 continue
-            options = tuple(sorted((key, _frozen(value)) for key, value in run.options.items()))
+            options = frozen(run.options)
             for seed in profile.seeds if main else profile.other_seeds:
                 found[Experiment(run.method, options, run.frames, seed)] = None
     if mains and not tables:
@@ -91,16 +95,21 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
     for entry in [] if tables else profile.methods:
         chosen = Chosen(method=entry) if isinstance(entry, str) else entry
         if not methods or chosen.method in methods:
-            options = tuple(sorted((key, _frozen(value)) for key, value in chosen.options.items()))
-            found |= {Experiment(chosen.method, options, profile.frames[0], seed): None for seed in profile.other_seeds}
+            options = frozen(chosen.options)
+            count = chosen.frames or profile.frames[0]
+            found |= {Experiment(chosen.method, options, count, seed): None for seed in profile.other_seeds}
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
 
 
-def _frozen(value: Any) -> Any:
-    """An option that can be part of a key: lists as tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options as they stand in an experiment, which can be a key: sorted, lists as tuples."""
+
+    def part(value: Any) -> Any:
+        return tuple(map(part, value)) if isinstance(value, list) else value
+
+    return tuple(sorted((key, part(value)) for key, value in options.items()))
 
 
 def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset:
@@ -147,9 +156,10 @@ def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
     """Everything that the result hangs on; of weights to start from, their content and not their path."""
     options = dict(experiment.options)
-    if registry.WEIGHTS in registry.split_options(experiment.method, options)[0]:
-        digest = hashlib.sha256(Path(options[registry.WEIGHTS]).read_bytes()).hexdigest()
-        options[registry.WEIGHTS] = f"sha256:{digest}"
+    if registry.WEIGHTS in options:
+        files = registry.weight_files(experiment.method, options[registry.WEIGHTS])
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        options[registry.WEIGHTS] = ",".join(f"sha256:{digest}" for digest in digests)
     return Identity(
         method=experiment.method,
         options=options,
@@ -177,7 +187,7 @@ class Run:
         data_root: Path | None,
         announce: Callable[[float], None] = lambda share: None,
     ) -> None:
-        self.announce = announce
+        self.announce, profile = announce, profile.fitted_to(experiment.method)
         self.experiment, self.profile = experiment, profile
         self.dataset = dataset_of(profile, experiment.frames, data_root)
         self.method = build_method(experiment, profile, len(self.dataset.test.classes))
@@ -196,7 +206,13 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Whether this process got the run; another one may hold it. The system frees it however a process ends."""
+        """Whether this process got the run; another one may hold it. The system frees it however a process ends.
+
+        Of several processes that torchrun started the first gets it for all.
+        """
+        if not first():
+            yield from_first(False)
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             try:
@@ -207,7 +223,7 @@ class Run:
             if held:
                 for leftover in (*self.folder.glob(".*"), self.folder / "progress"):  # of a killed process
                     leftover.unlink(missing_ok=True)
-            yield held
+            yield from_first(held)
 
     def train(self) -> dict[str, float]:
         """Trains to the end, from the last checkpoint if there is one; gives the scores on the validation split."""
@@ -222,14 +238,17 @@ class Run:
             self.folder,
             progress=self._progress(share),
         )
-        share.unlink(missing_ok=True)
-        if not scores.exists():
+        if first():
+            share.unlink(missing_ok=True)
+        if from_first(not scores.exists()):
             views = self.profile.views.model_copy(update=ONE_VIEW)
             scored = score(self.method, self.dataset.validation, self.sampling, views)
             values = {name: found.value for name, found in scored.figures.items()}
             values["cost"] = float(scored.samples["cost"].mean())
             values["seconds"] = time.monotonic() - started
-            write_atomically(scores, json.dumps(values).encode())
+            if first():
+                write_atomically(scores, json.dumps(values).encode())
+            wait()
         values = json.loads(scores.read_text())
         return {str(key): float(value) for key, value in values.items()}
 
@@ -238,7 +257,7 @@ class Run:
         last = [0.0]
 
         def call(share: float) -> None:
-            if time.monotonic() - last[0] > every:
+            if first() and time.monotonic() - last[0] > every:
                 last[0] = time.monotonic()
                 write_atomically(file, str(share).encode())
                 self.announce(share)
@@ -254,17 +273,49 @@ class Run:
             executed(
                 self.method, self.dataset.validation, self.sampling, np.arange(min(4, len(self.dataset.validation)))
             )
-            validation = self.train()
-            started = time.monotonic()
-            scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
-            samples, missing = self._controlled(scored.samples)
-        except (TrainingError, CountError, NothingToScoreError) as error:
-            return self.store.write(self._record(status="failed", reason=str(error)))
+            return self._scored(self.train())
+        except UNMEASURABLE as error:
+            return self._stored(self._record(status="failed", reason=str(error)))
+
+    def again(self) -> Record:
+        """Scores the trained checkpoint anew and replaces the record; the seconds of training stay those of before.
+
+        Raises:
+            ExperimentError: nothing trained is there, or it cannot be scored; a record that is stored stays.
+        """
+        last, what = Checkpoint(self.folder / "checkpoint.pt").load(self.method), self.experiment.label
+        if last.get("stage") != len(self.method.stages(self.profile.recipe)):
+            raise ExperimentError(f"{what}: no trained checkpoint in {self.folder}; without --again it is trained")
+        trained = self.store.read(self.identity).seconds.get("train") if self.store.has(self.identity) else None
+        validation = self.train()  # to the end already: what is missing is at most the scores on validation
+        if trained is not None:
+            validation["seconds"] = trained
+        try:
+            return self._scored(validation)
+        except UNMEASURABLE as error:
+            raise ExperimentError(f"{what}: {error}; nothing was replaced") from error
+
+    def _scored(self, validation: dict[str, float]) -> Record:
+        """Reads the test set once, and stores the record."""
+        started = time.monotonic()
+        scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
+        samples, missing = self._controlled(scored.samples)
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
         figures = {**self._figures(scored), **self._static_costs()}
         figures["missing"] |= missing
         record = self._record(status="done", validation=validation, seconds=seconds, **figures)
-        return self.store.write(record, samples)
+        return self._stored(record, samples)
+
+    def _stored(self, record: Record, samples: pd.DataFrame | None = None) -> Record:
+        """The record as it is in the store from now on; of several processes the first writes it."""
+        if first():
+            record = self.store.write(record, samples, self._log())
+        return from_first(record)
+
+    def _log(self) -> bytes:
+        """The lines that the training wrote, if it got that far."""
+        file = self.folder / "log.jsonl"
+        return file.read_bytes() if file.exists() else b""
 
     def _controlled(self, samples: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         """The per-video table with the controls of a method that decides; and why some of them are missing."""
@@ -278,7 +329,7 @@ class Run:
             identity=self.identity,
             protocol=self._protocol(),
             environment=environment(),
-            notes=list(self.dataset.notes),
+            notes=list(self.dataset.all_notes()),
             parameters=self.method.parameter_count,
             details=self.method.details(),
             **values,
@@ -324,12 +375,12 @@ def run(
     announce: called every few seconds of training with the share done.
     """
     one = Run(experiment, profile, results, data_root, announce)
-    if one.store.has(one.identity):
+    if from_first(one.store.has(one.identity)):
         return one.store.read(one.identity)
     with one.lock() as held:
         if not held:
             return None
-        return one.store.read(one.identity) if one.store.has(one.identity) else one.measure()
+        return one.store.read(one.identity) if from_first(one.store.has(one.identity)) else one.measure()
 
 
 def single(
@@ -341,12 +392,14 @@ def single(
     options: dict[str, Any],
     results: Path,
     data_root: Path | None,
-    until: str,
+    until: Literal["train", "evaluate", "again"],
 ) -> Record | dict[str, float]:
     """One method on the profile's dataset: trained (scores on validation), or trained and evaluated (a record).
 
+    until: where it ends; "again" scores what is trained already once more.
+
     Raises:
-        ExperimentError: another process is at the same experiment.
+        ExperimentError: another process is at the same experiment; or see `Run.again`.
     """
     experiment = Experiment(name, tuple(sorted(options.items())), frames, seed)
     announce = _printed(experiment.label)
@@ -358,7 +411,7 @@ def single(
         one = Run(experiment, profile, results, data_root, announce)
         with one.lock() as held:
             if held:
-                return one.train()
+                return one.train() if until == "train" else one.again()
     raise ExperimentError(f"{experiment.label}: another process is running it in {results}")
 
 

@@ -84,10 +84,14 @@ class Stage(ABC):
     """One stage of training: its own view of the data, parameters, optimiser, step and saved state.
 
     A stage without gradients (pruning, threshold calibration) does its work in `step` or `end` in the same way.
+
+    dealt: whether, of several processes, each gets its part of every batch; the stage then averages gradients over them
+    (`bench.distributed.average_gradients`). Else each gets all of it.
     """
 
     name: str
     epochs: int
+    dealt: bool = False
 
     def view(self, split: Split) -> Split:
         """The data that this stage sees of the training split; by default all of it."""
@@ -155,7 +159,10 @@ class Method(nn.Module, ABC):
         return copy.deepcopy(self).eval()
 
     def details(self) -> dict[str, Any]:
-        """What else a record of the trained method should say, as JSON can."""
+        """What else a record of the trained method should say, as JSON can.
+
+        "units": of a method whose convolutions decide what they compute, one `bench.inspection.store.Unit` each.
+        """
         return {}
 
     @property

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Option
 
+from bench import registry
+
 METHOD, DATA, CLOCK, ROW = "What is run", "On what data", "How it is timed", "A published row instead"
 
 Name = Annotated[str, typer.Argument(help="A network, a method, or method/network.")]
@@ -69,6 +71,15 @@ Table = Annotated[
     Option(help="The rows of this table that print a speed, each at its cost and size.", rich_help_panel=ROW),
 ]
 Rows = Annotated[list[str] | None, Option("--row", help="Only this row; may be repeated.", rich_help_panel=ROW)]
+TrainingBatch = Annotated[
+    int | None,
+    Option(
+        "--batch",
+        min=1,
+        help="Samples of a training step, over all processes; the learning rate follows linearly.",
+        rich_help_panel=DATA,
+    ),
+]
 
 
 def pairs(given: list[str] | None) -> dict[str, Any]:
@@ -86,4 +97,17 @@ def pairs(given: list[str] | None) -> dict[str, Any]:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
+    return found
+
+
+def named(given: list[str] | None) -> dict[str, Any]:
+    """Options of a network or a method.
+
+    Raises:
+        BadParameter: a string is not KEY=VALUE.
+        RegistryError: what a flag or the profile gives is given as an option.
+    """
+    found = pairs(given)
+    for key in registry.RESERVED & found.keys():
+        raise registry.RegistryError(f"{key} is no --option: a flag or the profile gives it")
     return found

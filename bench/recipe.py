@@ -18,6 +18,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast
     clip_norm: float = 0.0  # 0: gradients are not clipped
     schedule: Literal["cosine", "poly"] = "cosine"  # of the learning rate, down to zero; poly: with the power 0.9
+    accumulate: int = 1  # parts of a batch that are computed one after the other, to save memory
 
     def __post_init__(self) -> None:
         """Checks what a profile gives.
@@ -25,8 +26,8 @@ class Recipe:
         Raises:
             ValueError: a number that cannot be.
         """
-        if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or not 0 <= self.warmup < 1:
-            raise ValueError("epochs and batch must be 1 or more, lr above 0, warmup in 0..1")
+        if min(self.epochs, self.batch, self.accumulate) < 1 or self.lr <= 0 or not 0 <= self.warmup < 1:
+            raise ValueError("epochs, batch and accumulate must be 1 or more, lr above 0, warmup in 0..1")
 
     def divided(self, shares: Sequence[float]) -> list[int]:
         """Epochs of stages that get `shares` of them all: whole numbers that add up to `epochs`.

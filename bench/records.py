@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -116,7 +116,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 class Store:
-    """A folder of records: `<id>.json`, with `<id>.parquet` beside it."""
+    """A folder of records: `<id>.json`, with its per-sample table and the log of its training beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,17 +129,34 @@ class Store:
         """The stored record of this experiment."""
         return read_record(self.folder / f"{identity.id}.json")
 
-    def write(self, record: Record, samples: pd.DataFrame | None = None) -> Record:
-        """Stores a record, its samples first, so that a record never points at what is not there."""
-        name = record.identity.id
+    def write(self, record: Record, samples: pd.DataFrame | None = None, log: bytes = b"") -> Record:
+        """Stores a record, what belongs to it first, so that a record never points at what is not there.
+
+        A record that is there already is replaced; until the moment in which it is, it keeps its own samples. log: the
+        lines of the training, kept as `<id>.log.jsonl`.
+        """
+        name, last = record.identity.id, self._samples_file(record.identity)
         if samples is not None:
             data = samples.to_parquet(index=False, compression="zstd")
-            write_atomically(self.folder / f"{name}.parquet", data)
             digest = hashlib.sha256(data).hexdigest()
-            record = record.model_copy(update={"samples_file": f"{name}.parquet", "samples_sha256": digest})
+            file = f"{name}.parquet" if last is None else f"{name}.{digest[:8]}.parquet"
+            write_atomically(self.folder / file, data)
+            record = record.model_copy(update={"samples_file": file, "samples_sha256": digest})
+        if log:
+            write_atomically(self.folder / f"{name}.log.jsonl", log)
         text = record.model_dump_json(indent=1, exclude_defaults=False)
         write_atomically(self.folder / f"{name}.json", text.encode() + b"\n")
+        if last is not None and last != record.samples_file:
+            (self.folder / last).unlink(missing_ok=True)
         return record
+
+    def _samples_file(self, identity: Identity) -> str | None:
+        """The per-sample table of the record that is stored, if one is and can be read."""
+        try:
+            stored = self.read(identity).samples_file
+        except RecordError:
+            return None
+        return None if stored is None else Path(stored).name
 
     def __iter__(self) -> Iterator[tuple[Path, Record]]:
         """Every record, in the order of file names."""
@@ -161,7 +178,19 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: not a readable record: {error}") from None
 
 
-def read_samples(path: Path, record: Record) -> pd.DataFrame:
+class Sampled(Protocol):
+    """What has a per-sample table beside it."""
+
+    @property
+    def samples_file(self) -> str | None:
+        """Its name, None where there is none."""
+
+    @property
+    def samples_sha256(self) -> str | None:
+        """The digest of its bytes."""
+
+
+def read_samples(path: Path, record: Sampled) -> pd.DataFrame:
     """The per-sample table that belongs to the record stored at `path`.
 
     Raises:

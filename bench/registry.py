@@ -120,7 +120,7 @@ def weight_files(name: str, given: Any) -> list[Path]:
         RegistryError: something else was given.
     """
     files = [given] if isinstance(given, str) else given
-    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+    if not isinstance(files, list | tuple) or not all(isinstance(file, str) for file in files):
         raise RegistryError(f"{name}: weights: {given!r} is no path")
     return [Path(file) for file in files]
 

@@ -9,23 +9,27 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress as Bar
 
 from bench.experiment import Experiment, plan, run
+from bench.inspection.run import inspect
+from bench.inspection.settings import Settings
 from bench.profiles import Profile
 from bench.records import Record
 from bench.report import render
 from bench.speed.measure import measure
 from bench.speed.pair import Job, Setting, job
 from bench.speed.record import SpeedRecord
+from bench.tables.analysis import inspected_rows
 from bench.tables.paths import published
 
 TIMED_BATCHES = (1, 8)
@@ -109,20 +113,27 @@ def reproduce(
     """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
     plans = [(profile, plan(profile, tables, methods)) for profile in profiles]  # all, before the first is run
-    ended = [_run(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
+    ended = [run_all(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
     for profile, outcome in zip(profiles, ended, strict=True):  # when nothing else runs
         if not profile.smoke:
-            _time(profile, [one for one, how in outcome.items() if how == "done"], results, data_root)
+            done = [one for one, how in outcome.items() if how == "done"]
+            inspect_all(profile, done, results, data_root)
+            time_all(list(own_jobs(profile, done).items()), results, data_root)
     shipped = published().parent / "measured"
     for path in render(published(), [("shipped", shipped), ("yours", results / "records")], results / "report", None):
         print(path)
-    outcomes = {how for outcome in ended for how in outcome.values()}
-    if "elsewhere" in outcomes:
+    return ended_well(how for outcome in ended for how in outcome.values())
+
+
+def ended_well(outcomes: Iterable[str]) -> int:
+    """The exit status of experiments that ended so: 0 if all are done."""
+    found = set(outcomes)
+    if "elsewhere" in found:
         print("some rows are with another process: run again when it has ended", file=sys.stderr)
-    return 0 if outcomes == {"done"} else 1
+    return 0 if found == {"done"} else 1
 
 
-def _run(
+def run_all(
     profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None, jobs: int
 ) -> dict[Experiment, str]:
     """Runs the experiments of one profile, `jobs` side by side; gives how they ended."""
@@ -146,26 +157,37 @@ def _run(
     return progress.finished
 
 
-def _time(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
-    """Times what was trained, each against its static twin or itself, one after the other in a process of its own."""
-    timed = _jobs(profile, experiments)
+def inspect_all(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
+    """Looks into what was trained, where a published table or figure is about the inside of a network."""
+    asked = inspected_rows()
+    chosen = [one for one in experiments if (one.method, one.frames, dict(one.options)) in asked]
+    _one_by_one("inspected", [(one, partial(_look, one, profile, results, data_root)) for one in chosen])
+
+
+def time_all(timed: Sequence[tuple[Experiment, Job]], results: Path, data_root: Path | None) -> None:
+    """Times what was trained."""
+    _one_by_one("timed", [(one, partial(_clock, asked, results, data_root)) for one, asked in timed])
+
+
+def _one_by_one(what: str, calls: Sequence[tuple[Experiment, Callable[[], str]]]) -> None:
+    """Makes calls one after the other in a process of their own, and prints the line that each gives."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        for number, (experiment, asked) in enumerate(timed.items(), 1):
+        for number, (experiment, call) in enumerate(calls, 1):
             try:
-                found = pool.submit(_clock, asked, results, data_root).result()
-            except Exception as error:  # a row that cannot be timed keeps its other figures
-                found = f"not timed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                found = pool.submit(call).result()
+            except Exception as error:  # a row that cannot be had keeps its other figures
+                found = f"not {what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
-            print(f"[{number}/{len(timed)} timed] {experiment.label}: {found}", file=sys.stderr, flush=True)
+            print(f"[{number}/{len(calls)} {what}] {experiment.label}: {found}", file=sys.stderr, flush=True)
 
 
-def _jobs(profile: Profile, experiments: Sequence[Experiment]) -> dict[Experiment, Job]:
-    """The timing of each experiment, but for networks that are timed as the twin of another."""
+def own_jobs(profile: Profile, experiments: Sequence[Experiment]) -> dict[Experiment, Job]:
+    """The timing of each experiment beside its twin or itself, but for those timed as the twin of another."""
     jobs = {
         one: job(one.method, None, dict(one.options), Setting(profile, one.frames, seed=one.seed))
         for one in experiments
@@ -176,6 +198,13 @@ def _jobs(profile: Profile, experiments: Sequence[Experiment]) -> dict[Experimen
         if asked.a != asked.b
     }
     return {one: asked for one, asked in jobs.items() if one not in twins}
+
+
+def _look(experiment: Experiment, profile: Profile, results: Path, data_root: Path | None) -> str:
+    """Inspects one run at the stated settings; gives the outcome in one line."""
+    warnings.filterwarnings("ignore", category=UserWarning)
+    record = inspect(experiment, profile, results, data_root, Settings()).record
+    return record.reason or f"{len(record.layers or record.units)} convolutions in {record.seconds:.0f} s"
 
 
 def _clock(asked: Job, results: Path, data_root: Path | None) -> str:

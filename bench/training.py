@@ -7,14 +7,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench import distributed
 from bench.data.sampling import Sampling, train_batches, train_steps
 from bench.data.split import Split
+from bench.events import Events
 from bench.method import Batch, Method, Recipe, Stage
 from bench.records import write_atomically
 
@@ -35,6 +38,9 @@ def bf16_on_cpu() -> bool:
 class GradientStage(Stage):
     """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and the recipe's schedule to zero.
 
+    Of a recipe's batch each of several processes takes its part, and gradients are averaged; `accumulate` cuts that
+    part into as many smaller ones, whose gradients add up.
+
     groups: parameter groups, each with an optional "scale" of the learning rate. loss: batch to (loss, what to log).
     span: the part of the schedule that this stage goes through, (0, 1) for a schedule of its own.
     """
@@ -49,7 +55,7 @@ class GradientStage(Stage):
         epochs: int,
         span: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        self.span = span
+        self.span, self.dealt = span, True
         self.name, self.method, self.loss, self.recipe, self.epochs = name, method, loss, recipe, epochs
         self.groups = [{**group, "params": list(group["params"])} for group in groups]
 
@@ -73,16 +79,21 @@ class GradientStage(Stage):
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
-        with half:
-            loss, logged = self.loss(batch)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        found = []
+        for part in parts(batch, self.recipe.accumulate):
+            with half:
+                loss, logged = self.loss(part)
+            share = len(part.index) / len(batch.index)
+            (share * loss).backward()  # type: ignore[no-untyped-call]
+            found.append((share, {"loss": float(loss.detach()), **logged}))
+        trained = [weight for group in self.groups for weight in group["params"]]  # others may keep old gradients
+        distributed.average_gradients(trained)
         if self.recipe.clip_norm:
-            trained = [weight for group in self.groups for weight in group["params"]]  # others may keep old gradients
             nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
         self.optimiser.step()
         self.done += 1
-        return {"loss": float(loss.detach()), "lr": rate, **logged}
+        return {**{name: sum(share * values[name] for share, values in found) for name in found[0][1]}, "lr": rate}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's moments and the step."""
@@ -92,6 +103,15 @@ class GradientStage(Stage):
         """Restores them."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.done = state["done"]
+
+
+def parts(batch: Batch, count: int) -> list[Batch]:
+    """The batch in at most `count` parts that are as equal as can be."""
+    if count == 1:
+        return [batch]
+    edges = [number * len(batch.index) // count for number in range(count + 1)]
+    spans = [slice(low, high) for low, high in pairwise(edges) if high > low]
+    return [Batch(batch.sample[span], batch.target[span], batch.index[span]) for span in spans]
 
 
 def schedule(share: float, warmup: float, fall: Literal["cosine", "poly"] = "cosine") -> float:
@@ -111,7 +131,9 @@ class Checkpoint:
         self.path = path
 
     def save(self, method: Method, stage: int, step: int, state: dict[str, Any]) -> None:
-        """Writes it whole or not at all."""
+        """Writes it whole or not at all; of several processes the first does."""
+        if not distributed.first():
+            return
         content = {"stage": stage, "step": step, "state": state, "weights": method.state_dict(), "random": _random()}
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -149,18 +171,27 @@ def _restore_random(state: dict[str, Tensor]) -> None:
 
 
 class Log:
-    """Metrics as JSON lines; what was written after the checkpoint that training goes on from is dropped."""
+    """Metrics as JSON lines, with TensorBoard events beside them where that is installed.
+
+    What was written after the checkpoint that training goes on from is dropped.
+    """
 
     def __init__(self, path: Path, stage: int, step: int) -> None:
         self.path = path
+        if not distributed.first():
+            return
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if _before(line, stage, step)]
         write_atomically(path, "".join(line + "\n" for line in kept).encode())
+        self.events = Events(path.parent / "tensorboard", map(json.loads, kept))
 
     def write(self, **values: Any) -> None:
         """Appends one line."""
+        if not distributed.first():
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
+        self.events.write(values)
 
 
 def _before(line: str, stage: int, step: int) -> bool:
@@ -207,10 +238,13 @@ def train(
             if last["state"]:
                 stage.load_state_dict(last["state"])
             _restore_random(last["random"])  # last: what `begin` draws must not move it
+        distributed.share_state(method)
+        distributed.part_random()
         first = at_step if number == at_stage else 0
         before = sum(size * stage.epochs for size, stage in zip(sizes[:number], stages, strict=False))
         for step, batch in _batches(stage, views[number], method, sampling, recipe, seed + 1000 * number, first, size):
-            values = stage.step(batch)
+            with distributed.synced_norms(method):
+                values = distributed.average_values(stage.step(batch))
             if not all(math.isfinite(value) for value in values.values()):
                 raise TrainingError(f"stage {stage.name}, step {step}: not finite: {values}")
             done, ran = step + 1, ran + 1
@@ -222,9 +256,12 @@ def train(
                 checkpoint.save(method, number, done, stage.state_dict())
                 saved = time.monotonic()
             if stopping:
+                distributed.wait()
                 return
         stage.end()
+        distributed.share_state(method)
     checkpoint.save(method, len(stages), 0, {})
+    distributed.wait()
 
 
 def _batches(
@@ -233,7 +270,8 @@ def _batches(
     """Numbered batches of a stage from step `first` on, on the method's device."""
     for epoch in range(first // size, stage.epochs):
         skip = max(0, first - epoch * size)
-        batches = train_batches(view, method.spec, sampling, recipe.batch, seed, epoch, skip)
+        deal = distributed.own_part if stage.dealt else None
+        batches = train_batches(view, method.spec, sampling, recipe.batch, seed, epoch, skip, deal=deal)
         for offset, batch in enumerate(batches):
             yield epoch * size + skip + offset, to_device(batch, method.device)
 

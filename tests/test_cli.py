@@ -28,7 +28,10 @@ from bench.records import Figure, Identity, Record, RecordError
 from bench.registry import RegistryError
 from bench.tables.schema import TableError
 
-COMMANDS = ["list", "cost", "train", "evaluate", "speed", "reproduce", "report", "regress", "weights"]
+COMMANDS = [
+    *("list", "cost", "train", "evaluate", "inspect", "speed", "reproduce", "report", "regress"),
+    *("new-method", "check", "compare", "weights"),
+]
 PROFILE = """
 name = "tiny"
 description = "for tests"

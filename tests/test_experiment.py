@@ -206,7 +206,7 @@ def test_every_row_is_timed_against_its_twin_or_itself_and_a_twin_only_so(tiny: 
     narrow = Experiment("r2plus1d_18", (("width", 2),), 4, 0)
     pair = [Experiment("vared/r2plus1d_18", (("search_space", 3), ("width", 2)), 4, 0), narrow]
     alone = [STATIC, Experiment("faster", (), 4, 0), Experiment("vared/r2plus1d_18", (), 8, 0)]
-    jobs = reproduce._jobs(tiny, [*pair, *alone])
+    jobs = reproduce.own_jobs(tiny, [*pair, *alone])
     assert list(jobs) == [pair[0], *alone]
     assert [(job.b, job.b_options, job.b_policy) for job in jobs.values()] == [
         ("r2plus1d_18", {"width": 2}, ""),

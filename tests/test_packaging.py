@@ -53,7 +53,7 @@ def test_every_room_says_what_it_is_for() -> None:
 
 def test_everything_imported_is_declared() -> None:
     names = [re.split(r"[<>=\[;]", text)[0].lower() for text in PROJECT["project"]["dependencies"]]
-    as_imported = {"scikit-learn": "sklearn"}
+    as_imported = {"scikit-learn": "sklearn", "pillow": "PIL"}
     declared = {as_imported.get(name, name) for name in names}
     used = {module for package in PACKAGES for path in sources(package) for module in imported(path)}
     assert used - declared - set(PACKAGES) - sys.stdlib_module_names == set()

@@ -131,5 +131,5 @@ def test_half_precision_trains_both_stages(tmp_path: Path) -> None:
     one = method("vared/r2plus1d_18")
     train(one, ToySplit(), Sampling(), Recipe(epochs=3, batch=8, precision="bf16"), 0, tmp_path)
     assert all(bool(p.isfinite().all()) for p in one.parameters())
-    with pytest.raises(ValueError, match="epochs and batch"):
+    with pytest.raises(ValueError, match="epochs, batch and accumulate"):
         Recipe(epochs=0)

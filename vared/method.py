@@ -21,7 +21,7 @@ from bench.task import task_loss, task_of
 from bench.training import GradientStage
 from bench.weights import spec_of
 from vared.cheap import Kind
-from vared.dynamic_conv import Session
+from vared.dynamic_conv import DynamicUnit, Session
 from vared.efficiency_loss import efficiency_loss, step_share
 from vared.gate import Pool
 from vared.reduce import Choose, Dimensions, reduce, spatial
@@ -151,6 +151,10 @@ class VaRed(Method):
         """One option open, with weight one, at every point."""
         return {point: torch.eye(size) for unit in self.units for point, size in unit.points.items()}
 
+    def details(self) -> dict[str, Any]:
+        """What the decisions of every unit compute: fields of `bench.inspection.store.Unit`."""
+        return {"units": [_stated(unit) for unit in self.units]}
+
     @contextmanager
     def dense(self) -> Any:
         """Within it, `eval()` computes everything and sums, as training does: the same output by the long way."""
@@ -219,6 +223,18 @@ class VaRed(Method):
             assert isinstance(share, Tensor)
             parts.append(share)
         return torch.stack(parts).sum(0)
+
+
+def _stated(unit: DynamicUnit) -> dict[str, Any]:
+    """A unit's options, as JSON can: channels and frames computed, and the points that they are decided at."""
+    points = {part: f"{unit.policy}.{part}" for part in ("channel", "temporal")}
+    return {
+        "name": unit.name,
+        **{part: point if point in unit.points else "" for part, point in points.items()},
+        "counts": list(unit.counts),
+        "frames": [unit.geometry.computed(stride) for stride in unit.strides],
+        "macs": unit.geometry.macs,
+    }
 
 
 def vared(

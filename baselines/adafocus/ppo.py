@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from baselines.adafocus.recurrence import unrolled
 from baselines.networks.resnet import pooled
+from bench.distributed import average_gradients
 from bench.method import Batch, Recipe, Stage
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class PolicyStage(Stage):
     """
 
     def __init__(self, name: str, method: AdaFocusV1, recipe: Recipe, epochs: int, passes: int) -> None:
-        self.name, self.epochs = name, epochs
+        self.name, self.epochs, self.dealt = name, epochs, True
         self.method, self.recipe, self.passes = method, recipe, passes
 
     def begin(self, steps: int) -> None:
@@ -89,6 +90,7 @@ class PolicyStage(Stage):
                 loss = proximal_loss(policy, values, actions, before, worth)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            average_gradients(method.place_policy.parameters())
             if self.recipe.clip_norm:
                 nn.utils.clip_grad_norm_(method.place_policy.parameters(), self.recipe.clip_norm)
             self.optimiser.step()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import sparse, special
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -98,12 +98,12 @@ def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: 
         ValueError: the shapes do not fit, or a value is not finite.
     """
     array, codes = _check(x, groups)
-    own, other = [_ties(row) for row in array], _ties(_check(y, groups)[0][0])
+    own, other = [_ties(row, codes) for row in array], _ties(_check(y, groups)[0][0], codes)
 
     def correlation(weights: Floats) -> Floats:
-        videos = weights[:, codes]
-        ranks = _ranks(other, videos)
-        return np.stack([_correlation(_ranks(ties, videos), ranks, videos) for ties in own], axis=1)
+        ranks, scale = _ranks(other, weights)
+        weighted = weights[:, codes] * ranks[:, other.runs]
+        return np.stack([_correlation(ties, weights, weighted, scale) for ties in own], axis=1)
 
     return _estimate(correlation, codes, resamples, seed, rows=50)
 
@@ -174,28 +174,30 @@ def _weights(sources: int, resamples: int, seed: int) -> NDArray[np.uint16]:
 
 
 class _Ties(NamedTuple):
-    """Videos in rising order, where each run of equal values starts in it, and each video's run."""
+    """Each video's run of equal values, in rising order, and how many videos of each source are in it (G, runs)."""
 
-    order: NDArray[np.intp]
-    starts: NDArray[np.intp]
     runs: NDArray[np.intp]
+    counts: sparse.csr_array
 
 
-def _ties(values: Floats) -> _Ties:
-    _, runs, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return _Ties(np.argsort(runs, kind="stable"), np.cumsum(counts) - counts, runs)
+def _ties(values: Floats, codes: NDArray[np.intp]) -> _Ties:
+    runs = np.unique(values, return_inverse=True)[1]
+    return _Ties(runs, sparse.csr_array((np.ones(len(runs)), (codes, runs))))
 
 
-def _ranks(ties: _Ties, weights: Floats) -> Floats:
-    """Middle ranks less their mean, of videos that occur `weights` (B, videos) times."""
-    totals = np.add.reduceat(weights[:, ties.order], ties.starts, axis=1)
+def _ranks(ties: _Ties, weights: Floats) -> tuple[Floats, Floats]:
+    """Of sources that occur `weights` (B, G) times: middle ranks less their mean (B, runs), and their squares' sum."""
+    totals = weights @ ties.counts
     middle = np.cumsum(totals, axis=1) - totals / 2
-    return np.asarray((middle - weights.sum(1, keepdims=True) / 2)[:, ties.runs])
+    ranks = middle - totals.sum(1, keepdims=True) / 2
+    return ranks, np.einsum("br,br,br->b", totals, ranks, ranks)
 
 
-def _correlation(first: Floats, second: Floats, weights: Floats) -> Floats:
-    """Weighted correlation of each row's ranks, 0 where a side is constant: three times (B, videos) -> (B,)."""
-    weighted = weights * first
-    product = np.einsum("bv,bv->b", weighted, second)
-    scale = np.einsum("bv,bv->b", weighted, first) * np.einsum("bv,bv,bv->b", weights, second, second)
+def _correlation(ties: _Ties, weights: Floats, weighted: Floats, scale: Floats) -> Floats:
+    """Weighted correlation of ranks with others, 0 where a side is constant: -> (B,).
+
+    weighted (B, videos): the others' ranks times how often a video occurs; scale (B,): the sum of their squares.
+    """
+    ranks, own = _ranks(ties, weights)
+    product, scale = np.einsum("bv,bv->b", ranks[:, ties.runs], weighted), own * scale
     return np.where(scale > 0, product / np.sqrt(np.where(scale > 0, scale, 1)), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.training import to_device
 
 _COMPUTE = {str(operation).replace(".", "::", 1) for operation in FORMULAS}  # as the profiler names them
 _MODE = "PythonDispatchMode"  # what it calls a dispatch mode at work
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler tells of itself on standard error
 
 
 class Broken(Exception):
@@ -118,7 +120,7 @@ def _form(method: Method, prediction: Any, batch: int) -> Iterator[str]:
         yield "the answer is not finite"
     decisions = method.decisions()
     if prediction.trace.keys() != decisions.keys():
-        yield f"trace and decisions() differ in points {sorted(prediction.trace.keys() ^ decisions.keys())[:3]}"
+        yield f"only one of trace and decisions() names {sorted(prediction.trace.keys() ^ decisions.keys())[:3]}"
         return
     for point, rows in prediction.trace.items():
         yield from _trace_form(point, rows, decisions[point], batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from bench.method import Batch, Method, Recipe
 from bench.training import to_device, train
 
 STEPS = 6  # on one batch, of which the last three must have a lower loss than the first
+RATES = (1.0, 0.1, 0.01)  # of the recipe's learning rate, tried in turn
 
 
 def check_training(
@@ -25,7 +27,7 @@ def check_training(
 ) -> list[str]:
     """Trains a method on `split` as `bench.training.train` does, a few times over; lists what is wrong.
 
-    - some steps on one batch lower the loss of the first stage that logs one;
+    - some steps on one batch, if need be small ones, lower the loss of the first stage that logs one;
     - every stage runs, and gradients reach every trainable parameter in at least one of them;
     - a training stopped in every stage, and resumed by a fresh method each time, ends with the same weights;
     - what has been trained keeps to `check`.
@@ -43,13 +45,14 @@ def _training(
     torch.manual_seed(0)
     untrained = rebuild()
     fresh = partial(copy.deepcopy, untrained)
-    yield from _falling(fresh(), split, sampling, recipe)
+    yield from _falling(fresh, split, sampling, recipe)
     method = fresh()
     wanted = {name for name, weight in method.named_parameters() if weight.requires_grad}
     reached = _reached(method)
     _train(method, split, sampling, recipe, folder / "whole")
     if wanted - reached:
-        yield f"no gradient reaches {len(wanted - reached)} of {len(wanted)}: {', '.join(sorted(wanted - reached)[:5])}"
+        missed = ", ".join(sorted(wanted - reached)[:5])
+        yield f"no gradient reaches {len(wanted - reached)} of {len(wanted)} trainable parameters: {missed}"
     again = _interrupted(fresh, split, sampling, recipe, folder / "parts").state_dict()
     names = [name for name, value in method.state_dict().items() if not identical(value, again[name])]
     if names:
@@ -90,8 +93,25 @@ def _reached(method: Method) -> set[str]:
     return reached
 
 
-def _falling(method: Method, split: Split, sampling: Sampling, recipe: Recipe) -> Iterator[str]:
-    """Whether steps on one batch, each with the same random numbers, lower the loss."""
+def _falling(fresh: Callable[[], Method], split: Split, sampling: Sampling, recipe: Recipe) -> Iterator[str]:
+    """Whether steps on one batch lower the loss, small ones where large ones overshoot: a wrong sign never does."""
+    told = []
+    for share in RATES:
+        name, losses = _losses(fresh(), split, sampling, replace(recipe, lr=share * recipe.lr))
+        if not losses:
+            yield 'no stage logs a "loss"'
+            return
+        first, last = losses[0], sum(losses[-3:]) / 3
+        if last < first:
+            return
+        told.append(f"from {first:.6g} to {last:.6g}")
+    yield f"the loss does not fall: {STEPS} steps of stage {name} on one batch take it {told[0]}" + (
+        f", and {told[-1]} with {RATES[-1]:g} of the learning rate"
+    )
+
+
+def _losses(method: Method, split: Split, sampling: Sampling, recipe: Recipe) -> tuple[str, list[float]]:
+    """The first stage that logs a loss, and what steps on one batch, each with the same random numbers, make of it."""
     for stage in method.stages(recipe):
         if not stage.epochs:
             continue
@@ -102,11 +122,8 @@ def _falling(method: Method, split: Split, sampling: Sampling, recipe: Recipe) -
             torch.manual_seed(0)
             losses += [value for name, value in stage.step(batch).items() if name == "loss"]
         if losses:
-            first, last = losses[0], sum(losses[-3:]) / 3
-            if not last < first:
-                yield f"{STEPS} steps of stage {stage.name} on one batch take the loss from {first:.6g} to {last:.6g}"
-            return
-    yield "no stage logs a loss"
+            return stage.name, losses
+    return "", []
 
 
 def _one_batch(method: Method, split: Split, sampling: Sampling, recipe: Recipe) -> Batch:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,23 @@ DATASETS = {
     "scenes": "bench.data.scenes:scenes",
     "camvid": "bench.data.camvid:camvid",
     "ade20k": "bench.data.ade20k:ade20k",
+    "kinetics_400": "bench.data.public:public:kinetics_400",
+    "mini_kinetics_200_xie": "bench.data.public:public:mini_kinetics_200_xie",
+    "mini_kinetics_200_ibm": "bench.data.public:public:mini_kinetics_200_ibm",
+    "moments_in_time": "bench.data.public:public:moments_in_time",
+    "ucf101": "bench.data.public:public:ucf101",
+    "hmdb51": "bench.data.public:public:hmdb51",
+    "something_something_v1": "bench.data.public:public:something_something_v1",
+    "something_something_v2": "bench.data.public:public:something_something_v2",
+    "jester": "bench.data.public:public:jester",
+    "diving48": "bench.data.public:public:diving48",
+    "activitynet": "bench.data.public:public:activitynet",
+    "fcvid": "bench.data.public:public:fcvid",
 }
-"""Name -> "module:function"; the function's other parameters are the dataset's options."""
+"""Name -> "module:function", or "module:function:first argument"; its other parameters are the dataset's options."""
+
+GENERATED = frozenset(("digits", "scenes"))
+"""Made on the spot, of nothing that anybody filmed: only their pictures may be passed on."""
 
 
 def build(name: str, *, data_root: Path | None, frames: int, size: int, options: dict[str, Any]) -> Dataset:
@@ -44,22 +60,31 @@ def build(name: str, *, data_root: Path | None, frames: int, size: int, options:
     """
     if name not in DATASETS:
         raise DataError(f"no dataset {name!r}{_hint(name, DATASETS)}; there are {', '.join(DATASETS)}")
-    module, function = DATASETS[name].split(":")
-    builder = getattr(import_module(module), function)
+    module, function, *first = DATASETS[name].split(":")
+    builder = partial(getattr(import_module(module), function), *first)
+    dataset = called(builder, name, {"data_root": data_root, "frames": frames, "size": size}, options)
+    assert isinstance(dataset, Dataset)
+    return dataset
+
+
+def called(builder: Callable[..., Any], name: str, given: dict[str, Any], options: dict[str, Any]) -> Any:
+    """What a builder of the set `name` gives for what is `given`, as far as it takes it, and the user's options.
+
+    Raises:
+        DataError: no such option, an option of the wrong type, or what the builder raises.
+    """
     parameters = inspect.signature(builder).parameters
-    root = data_root or (Path(os.environ["VARED_DATA"]) if os.environ.get("VARED_DATA") else None)
-    given = {"data_root": root, "frames": frames, "size": size}
+    root = given["data_root"] or (Path(os.environ["VARED_DATA"]) if os.environ.get("VARED_DATA") else None)
+    given = {**given, "data_root": root}
     known = sorted(set(parameters) - set(given))
     for option in options:
         if option not in known:
             raise DataError(f"{name}: no option {option!r}{_hint(option, known)}; there are {', '.join(known)}")
     taken = {key: value for key, value in given.items() if key in parameters}
     try:
-        dataset = validate_call(builder)(**taken, **options)
+        return validate_call(builder)(**taken, **options)
     except ValidationError as error:
         raise DataError(f"{name}: {first_fault(error)}") from None
-    assert isinstance(dataset, Dataset)
-    return dataset
 
 
 def ut_interaction(

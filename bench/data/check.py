@@ -1,15 +1,51 @@
-"""What a dataset holds, split by split, and which of its rows cannot be read."""
+"""What a dataset holds, split by split and class by class, and what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench.data.builders import build, called
+from bench.data.journal import Checked, Journal, check_files
+from bench.data.list_rows import RowFault
+from bench.data.lists import VideoFiles
+from bench.data.public import SETS, Survey, survey
 from bench.data.split import DataError, Dataset, Split, annotated
 
 SPLITS = ("train", "validation", "test")
+Progress = Callable[[int, int], None]
+"""Is told how many rows or files are read, of how many."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    kind: missing, broken, duplicated, mislabelled, malformed (a row of a list), outside (leads out of the folder of
+    the set), uncounted (frames that a list counts are not there), or empty (a class without videos).
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found. classes: name -> (rows that the lists name, rows that can be used), where that is known."""
+
+    dataset: str
+    held: Sequence[Held]
+    classes: Mapping[str, tuple[int, int]]
+    faults: Sequence[Fault]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +73,91 @@ def _held(name: str, split: Split) -> Held:
     return Held(name, len(split), len(np.unique(split.groups)), classes)
 
 
-def faults(dataset: Dataset, progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[str]:
+def check(
+    name: str,
+    *,
+    data_root: Path | None,
+    frames: int,
+    size: int,
+    options: dict[str, Any],
+    read: bool,
+    cache: Path,
+    workers: int,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """What a dataset holds, and what is wrong with it; of the public sets even where it is too much to be used.
+
+    read: whether files are read to their end; else only the lists are compared with what is there. cache: the folder
+    of the journals, in which files that were read before, and did not change, are looked up. workers: processes.
+
+    Raises:
+        DataError: no such dataset or option, or there is nothing to check.
+    """
+    if name in SETS:
+        found: Survey = called(partial(survey, name), name, {"data_root": data_root}, options)
+        paths = [row.path for row in found.rows]
+        checked = check_files(found.root, paths, _journal(cache, name, found.root), workers, progress) if read else {}
+        return _reported(name, found, checked)
+    dataset = build(name, data_root=data_root, frames=frames, size=size, options=options)
+    splits: list[Split] = [getattr(dataset, part) for part in SPLITS]
+    files = [file for split in splits if isinstance(split, VideoFiles) for file in split.files]
+    if files and read:
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        inside = [file.relative_to(root).as_posix() for file in files]
+        checked = check_files(root, inside, _journal(cache, name, root), workers, progress)
+        wrong = [Fault("broken", one.fault) for one in checked.values() if one.fault] + _copies(checked, {})
+    else:
+        wrong = [Fault("broken", fault) for fault in faults(dataset, progress)] if read else []
+    return Report(dataset.name, held(dataset), {}, wrong, dataset.notes)
+
+
+def _journal(cache: Path, name: str, root: Path) -> Journal:
+    """A journal of its own for every folder of a set."""
+    place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    return Journal(cache / f"{name}-{place}.jsonl")
+
+
+def _reported(name: str, found: Survey, checked: Mapping[str, Checked]) -> Report:
+    wrong = [Fault(fault.kind if isinstance(fault, RowFault) else "malformed", str(fault)) for fault in found.faults]
+    wrong += [Fault("broken", one.fault) for one in checked.values() if one.fault]
+    wrong += [Fault("duplicated", f"{', '.join(paths)}: have the same id") for paths in found.twins]
+    wrong += _copies(checked, {row.path: "test" if row.test else "train" for row in found.rows})
+    wrong += [
+        Fault("uncounted", f"{row.listed.where}: counts {row.listed.frames} frames, {row.path} has {there.frames}")
+        for row in found.rows
+        if (there := checked.get(row.path)) and not there.fault and row.size == 0 < row.listed.frames != there.frames
+    ]
+    whole = [row for row in found.rows if row.path not in checked or not checked[row.path].fault]
+    usable = Counter(row.label for row in whole)
+    classes = {label: (found.expected.get(label, 0), usable[label]) for label in found.classes}
+    wrong += [
+        Fault("empty", f"class {label!r}: no video of {rows}") for label, (rows, kept) in classes.items() if not kept
+    ]
+    parts = []
+    for part, test in (("train", False), ("test", True)):
+        rows = [row for row in whole if row.test == test]
+        parts.append(Held(part, len(rows), len({row.group for row in rows}), dict(Counter(row.label for row in rows))))
+    covered = f"coverage {len(whole)} of {len(found.rows) + len(found.faults)}"
+    notes = (covered, *found.notes, *([f"{found.unlisted} videos are in no list"] if found.unlisted else []))
+    return Report(name, parts, classes, wrong, notes)
+
+
+def _copies(checked: Mapping[str, Checked], parts: Mapping[str, str]) -> list[Fault]:
+    """Files of the same content."""
+    same: dict[str, list[str]] = {}
+    for path, one in checked.items():
+        if one.digest:
+            same.setdefault(one.digest, []).append(path)
+    return [
+        Fault(
+            "duplicated", f"{', '.join(f'{path} ({parts[path]})' if parts else path for path in paths)}: same content"
+        )
+        for paths in same.values()
+        if len(paths) > 1
+    ]
+
+
+def faults(dataset: Dataset, progress: Progress = lambda done, total: None) -> Iterator[str]:
     """Reads every row of every split; a line for each that cannot be read. `progress` is told of each: done, total."""
     total, done = sum(one.rows for one in held(dataset)), 0
     for name in SPLITS:

@@ -30,6 +30,7 @@ from bench.data.digits import CLASSES, DIGITS, DIRECTIONS, DigitSource, digit_so
 from bench.data.key_frames import KeyFrames, labelled
 from bench.data.lists import VideoFiles
 from bench.data.split import DataError, Dataset
+from bench.data.video import VideoReader
 
 REVISION = 1
 SPLITS = ("train", "validation", "test")
@@ -146,7 +147,8 @@ class Clips:
     def __init__(self, split: VideoFiles) -> None:
         self.split = split
         self.groups: NDArray[Any] = split.groups
-        self.split.reader.cache_bytes = 0  # what is wanted of a clip is kept here
+        if isinstance(split.reader, VideoReader):
+            split.reader.cache_bytes = 0  # what is wanted of a clip is kept here
         self.kinds = [np.flatnonzero(split.targets == label) for label in range(len(split.classes))]
         if not {"width", "height"} <= set(split.attributes):
             raise DataError(f"{split.files[0].parent.parent}: the list has no columns width and height")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from bench.data.split import DataError
+from bench.data.split import DataError, UnreadableError
 
 NAMED = 20
 """Unusable files that the notes name; the rest is counted."""
@@ -24,3 +27,46 @@ def coverage(origin: object, usable: int, faults: Sequence[DataError], minimum: 
     if len(faults) > NAMED:
         notes.append(f"left out {len(faults) - NAMED} more")
     return tuple(notes)
+
+
+@dataclass
+class LeftOut:
+    """The videos of a set that turned out unreadable while it was used: told once each, and never too many.
+
+    listed: videos in the lists. usable: those that seemed so when the set was built. minimum: the share of the listed
+    ones that must stay.
+    """
+
+    listed: int
+    usable: int
+    minimum: float
+    faults: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, fault: UnreadableError) -> None:
+        """Takes note of a video that cannot be read.
+
+        Raises:
+            DataError: fewer videos are left than the minimum.
+        """
+        if fault.path in self.faults:
+            return
+        self.faults[fault.path] = str(fault)
+        logging.getLogger(__name__).warning("left out %s", fault)
+        left = self.usable - len(self.faults)
+        if left < self.minimum * self.listed:
+            raise DataError(
+                f"only {left} of {self.listed} videos can be read, under the minimum coverage of {self.minimum:g}; the "
+                f"last that cannot: {fault}"
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """How many there are, and their names."""
+        if not self.faults:
+            return ()
+        named = [f"left out while running: {fault}" for fault in list(self.faults.values())[:NAMED]]
+        more = len(self.faults) - len(named)
+        return (
+            f"coverage fell to {self.usable - len(self.faults)} of {self.listed} while running",
+            *named,
+            *([f"left out {more} more while running"] if more else []),
+        )

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.coverage import coverage
+from bench.data.paths import within
 from bench.data.scale import rescaled_mask, resized
 from bench.data.split import DataError, Dataset
 
@@ -209,7 +210,7 @@ def read_picture(path: Path) -> Tensor:
     Raises:
         DataError: the file cannot be read or decoded.
     """
-    return torch.from_numpy(_decoded(path).to_ndarray(format="rgb24"))
+    return torch.from_numpy(read_frame(path).to_ndarray(format="rgb24"))
 
 
 def read_mask(path: Path, labels: Tensor) -> Tensor:
@@ -222,7 +223,7 @@ def read_mask(path: Path, labels: Tensor) -> Tensor:
         head = file.read(26)
     if head[:8] != PNG or head[24:26] not in (bytes((8, GREY)), *(bytes((bits, PALETTE)) for bits in (1, 2, 4, 8))):
         raise DataError(f"{path}: a mask must be a PNG of 8-bit grey or with a palette")
-    decoded = _decoded(path).to_ndarray()
+    decoded = read_frame(path).to_ndarray()
     ids = torch.from_numpy(decoded[0] if isinstance(decoded, tuple) else decoded)
     mask = labels.index_select(0, ids.flatten().int()).view(ids.shape)  # several times as fast as labels[ids]
     if mask.min() == OUTSIDE:
@@ -230,16 +231,16 @@ def read_mask(path: Path, labels: Tensor) -> Tensor:
     return mask
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path, limit: int = PIXELS_LIMIT) -> tuple[int, int]:
     """Height and width of a JPEG or PNG by its header.
 
     Raises:
-        DataError: there is no such file, it is neither, or it is larger than `PIXELS_LIMIT`.
+        DataError: there is no such file, it is neither, or it has more pixels than `limit`.
     """
     with _file(path) as file:
         height, width = _stated_size(file)
-    if not 0 < height * width <= PIXELS_LIMIT:
-        raise DataError(f"{path}: {width}x{height} pixels; a picture may have 1 to {PIXELS_LIMIT}")
+    if not 0 < height * width <= limit:
+        raise DataError(f"{path}: {width}x{height} pixels; a picture may have 1 to {limit}")
     return height, width
 
 
@@ -265,9 +266,13 @@ def _stated_size(file: BinaryIO) -> tuple[int, int]:
             file.seek(length - 2, os.SEEK_CUR)
 
 
-def _decoded(path: Path) -> VideoFrame:
-    """The picture in a file; data that end early or contradict themselves are refused, not filled up."""
-    picture_size(path)
+def read_frame(path: Path, limit: int = PIXELS_LIMIT) -> VideoFrame:
+    """The picture in a file, of at most `limit` pixels; data that end early or contradict themselves are refused.
+
+    Raises:
+        DataError: the file cannot be read or decoded, or is larger.
+    """
+    picture_size(path, limit)
     with _file(path) as file:
         data = file.read()
         if data.startswith(JPEG) and data.rfind(END) < data.rfind(SCAN):  # FFmpeg fills small ones up
@@ -329,6 +334,7 @@ def _content_or_fault(row: Row, root: Path) -> Content | DataError:
     image, mask = root / row.image, root / row.mask
     try:
         with _named(row):
+            within(root, image), within(root, mask)
             height, width = picture_size(image)
             for path, size in ((mask, picture_size(mask)), (image, row.size)):
                 if size is not None and size != (height, width):

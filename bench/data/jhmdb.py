@@ -28,6 +28,7 @@ from torch import Tensor
 from bench.data.coverage import NAMED
 from bench.data.images import picture_size, read_lines
 from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
+from bench.data.paths import within
 from bench.data.safe_pickle import LARGEST, one_line, read_pickle
 from bench.data.split import DataError, Dataset
 from bench.data.video import VideoReader
@@ -280,7 +281,7 @@ def _tubes(file: Path, name: str, label: int, tubes: Any, resolution: Any) -> tu
 def _usable(root: Path, listed: Sequence[Listed], minimum_coverage: float) -> tuple[list[Video], tuple[str, ...]]:
     """The videos that can be used, and the notes on coverage, on every other video and on lost frames."""
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
-        found = list(pool.map(_video_or_fault, listed))
+        found = list(pool.map(lambda one: _video_or_fault(root, one), listed))
     videos = [video for video in found if isinstance(video, Video)]
     faults = [f"left out {fault}" for fault in found if isinstance(fault, DataError)]
     kept, total = sum(len(video.corners) for video in videos), sum(video.total for video in videos)
@@ -301,10 +302,10 @@ def _shortened(video: Video) -> str:
     return f"{video.listed.name}: {lost} of {video.total} frames left out, without a picture, a mask or a box"
 
 
-def _video_or_fault(listed: Listed) -> Video | DataError:
+def _video_or_fault(root: Path, listed: Listed) -> Video | DataError:
     """The opened video, or what is wrong with it."""
     try:
-        files = _frames(listed.frames)
+        files = _frames(within(root, listed.frames))
         corners, shape = listed.truth()
         found = picture_size(files[min(files)])
         if found != shape:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
-from bench.data.coverage import coverage
-from bench.data.split import DataError, Dataset
-from bench.data.video import VideoReader, check_video
+from bench.data.coverage import LeftOut, coverage
+from bench.data.images import inside
+from bench.data.paths import within
+from bench.data.split import DataError, Dataset, UnreadableError
+from bench.data.video import Reader, VideoReader, check_video
 
 FIELDS = ("path", "label", "group", "fold", "split")
 SPLITS = ("train", "validation", "test")
@@ -61,12 +63,13 @@ class VideoFiles:
     """A split whose videos are files; `path` is among the attributes."""
 
     files: Sequence[Path]
-    reader: VideoReader
+    reader: Reader
     classes: Sequence[str]
     targets: NDArray[np.int64]
     groups: NDArray[np.str_]
     attributes: pd.DataFrame
     flip: bool
+    left_out: LeftOut | None = None
 
     def __len__(self) -> int:
         """Videos."""
@@ -76,9 +79,28 @@ class VideoFiles:
         """The whole video, uint8 (T, H, W, 3).
 
         Raises:
-            DataError: the file cannot be read; the message names it.
+            UnreadableError: the file cannot be read; the message names it.
         """
-        return self.reader(self.files[index])
+        with _reading(self.files[index]) as path:
+            return self.reader(path)
+
+    def frames_of(self, index: int, choose: Callable[[int], Sequence[int]]) -> Tensor:
+        """The frames `choose(T)` of a video of T frames, uint8 (n, H, W, 3), decoding no more than it must.
+
+        Raises:
+            UnreadableError: the file cannot be read; the message names it.
+        """
+        with _reading(self.files[index]) as path:
+            return self.reader.clip(path, choose)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Says of a DataError which video it is about."""
+    try:
+        yield path
+    except DataError as error:
+        raise UnreadableError(path, str(error)) from None
 
 
 def list_dataset(
@@ -165,9 +187,7 @@ def _checked_row(where: str, header: list[str], values: list[str]) -> dict[str, 
         raise DataError(f"{where}:fold: {row['fold']!r} is not a whole number")
     if row.get("split", "train") not in SPLITS:
         raise DataError(f"{where}:split: {row['split']!r} is none of {', '.join(SPLITS)}")
-    row["path"] = os.path.normpath(row["path"])
-    if os.path.isabs(row["path"]) or row["path"].split(os.sep)[0] == os.pardir:
-        raise DataError(f"{where}:path: {row['path']} leads out of the root folder")
+    row["path"] = inside(row["path"], where, "path")
     return row
 
 
@@ -184,11 +204,30 @@ def _dataset(
     """The dataset of a table with the columns path, label, perhaps group, fold, split, and attributes, all strings."""
     if "group" not in table:
         table["group"] = table["path"]
-    classes = tuple(sorted(set(table["label"]), key=_class_order))
+    classes = tuple(sorted(set(table["label"]), key=class_order))
+    listed = len(table)
     table, notes = _usable(table, origin, root, minimum_coverage)
     parts = _split(table, origin, splitting)
     _check_parts(table, parts, origin, classes)
-    content = table.assign(part=parts).to_csv(index=False) + f"{classes}{reader.short_side}{reader.rate}"
+    left_out = LeftOut(listed, len(table), minimum_coverage)
+    return assembled(name, table, parts, root, reader, classes, flip=flip, notes=notes, left_out=left_out)
+
+
+def assembled(
+    name: str,
+    table: pd.DataFrame,
+    parts: NDArray[np.str_],
+    root: Path,
+    reader: Reader,
+    classes: Sequence[str],
+    *,
+    flip: bool,
+    notes: tuple[str, ...],
+    left_out: LeftOut,
+) -> Dataset:
+    """The dataset of a table with the columns path, label, group, bytes and attributes; `parts`: each row's split."""
+    content = table.assign(part=parts).to_csv(index=False) + f"{tuple(classes)}{reader.short_side}{reader.rate}"
+    number = {label: place for place, label in enumerate(classes)}
 
     def split(part: str) -> VideoFiles:
         rows = table[parts == part].reset_index(drop=True)
@@ -197,17 +236,18 @@ def _dataset(
             files=tuple(root / path for path in rows["path"]),
             reader=reader,
             classes=classes,
-            targets=np.array([classes.index(label) for label in rows["label"]], np.int64),
+            targets=np.array([number[label] for label in rows["label"]], np.int64),
             groups=rows["group"].to_numpy(str),
             attributes=others.apply(_numbers),
             flip=flip,
+            left_out=left_out,
         )
 
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Dataset(name, 1, fingerprint, split("train"), split("validation"), split("test"), notes)
+    return Dataset(name, 1, fingerprint, split("train"), split("validation"), split("test"), notes, left_out)
 
 
-def _class_order(label: str) -> tuple[bool, int, str]:
+def class_order(label: str) -> tuple[bool, int, str]:
     """Numbers by value, then names."""
     return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
 
@@ -219,16 +259,17 @@ def _usable(
     if not 0 <= minimum_coverage <= 1:
         raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
-        found = list(pool.map(_size_or_fault, (root / path for path in table["path"])))
+        found = list(pool.map(lambda path: _size_or_fault(root, path), table["path"]))
     sizes = {row: size for row, size in enumerate(found) if isinstance(size, int)}
     faults = [fault for fault in found if isinstance(fault, DataError)]
     notes = coverage(origin, len(sizes), faults, minimum_coverage, "videos can be opened")
     return table.iloc[list(sizes)].assign(bytes=list(sizes.values())).reset_index(drop=True), notes
 
 
-def _size_or_fault(file: Path) -> int | DataError:
+def _size_or_fault(root: Path, path: str) -> int | DataError:
     """Bytes of a video file that opens, or what is wrong with it."""
     try:
+        file = within(root, root / path)
         check_video(file)
         return file.stat().st_size
     except DataError as fault:

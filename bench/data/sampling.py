@@ -6,7 +6,7 @@ training clips and fixed test views, for videos of any length and shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.data.annotation import collated, cropped, mirrored
 from bench.data.scale import padded, rescaled, rescaled_annotation
-from bench.data.split import DataError, Split, annotated
+from bench.data.split import DataError, Split, UnreadableError, annotated, frames_of
 from bench.method import Batch, InputSpec
 
 SHUFFLE = 20210503  # of the test rows, so that the first k of them are a fair part of the set
@@ -82,14 +82,17 @@ def train_batches(
     epoch: int,
     skip: int = 0,
     workers: int = 0,
+    deal: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
 ) -> Iterator[Batch]:
     """One epoch of random clips with random crops, mirrored at random where the label allows it.
 
     Order and choices depend on (seed, epoch, row) only, so that an epoch resumed with `skip` batches gives exactly the
-    batches that were left, and decodes none of the others.
+    batches that were left, and decodes none of the others. Where the split has `left_out`, a video that cannot be read
+    is told to it, and the next one of the epoch that can be read stands in its place.
 
     Raises:
-        DataError: a video cannot be read, is smaller than the crop, or the split does not fill one batch.
+        DataError: a video cannot be read, is smaller than the crop, or the split does not fill one batch; with
+            `left_out`, too few videos are left.
     """
     steps = train_steps(split, batch)
     order = np.random.default_rng([seed, epoch, 0]).permutation(len(split))
@@ -99,7 +102,9 @@ def train_batches(
     scale = np.random.default_rng([seed, epoch, 2]).choice(np.asarray(sampling.scales), len(split))[order]
     views = _Views(order, draws[:, :parts], draws[:, parts], draws[:, parts + 1], mirror, scale)
     chunks = [np.arange(step * batch, (step + 1) * batch) for step in range(skip, steps)]
-    return _load(_Cutter(split, spec, sampling, views), chunks, workers)
+    if deal is not None:
+        chunks = [deal(chunk) for chunk in chunks]
+    return _load(_Cutter(split, spec, sampling, views, replaced=True), chunks, workers)
 
 
 def test_batches(
@@ -111,12 +116,17 @@ def test_batches(
     batch: int,
     rows: NDArray[np.int64] | None = None,
     workers: int = 0,
+    leave_out: bool = False,
+    turn: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """The fixed test views of the videos `rows` (default: all), those of one video one after the other.
 
     clips: 1 is the centre one; more are evenly spaced, the first starting with the video, the last ending with it.
     crops: 1 is the centre; 3 are left, centre and right along the longer side (top to bottom in upright videos).
-    Views run clip by clip, crop by crop; `Batch.index` repeats the video's row. The last batch may be short.
+    Views run clip by clip, crop by crop; `Batch.index` repeats the video's row. The last batch may be short. A video is
+    read once for all its views, unless workers share it. leave_out: where the split has `left_out`, a video that cannot
+    be read is told to it and is in no batch, so that batches may be short and `Batch.index` says what there is.
+    turn: (k, n) for every n-th of these batches from number k on, which is one process's share.
 
     Raises:
         DataError: a video cannot be read or is smaller than the crop; a number of clips or crops that does not exist.
@@ -133,7 +143,7 @@ def test_batches(
     short, mirror, scale = np.full(count, 0.5), np.zeros(count, bool), np.ones(count)
     views = _Views(np.repeat(videos, clips * crops), time, long, short, mirror, scale)
     chunks = [np.arange(first, min(first + batch, count)) for first in range(0, count, batch)]
-    return _load(_Cutter(split, spec, sampling, views), chunks, workers)
+    return _load(_Cutter(split, spec, sampling, views, left_out=leave_out), chunks[turn[0] :: turn[1]], workers)
 
 
 def chosen_rows(split: Split, count: int) -> NDArray[np.int64]:
@@ -145,33 +155,102 @@ def chosen_rows(split: Split, count: int) -> NDArray[np.int64]:
 test_batches.__test__ = False  # type: ignore[attr-defined]  # its name makes pytest take it for a test
 
 
-class _Cutter(Dataset[Batch | DataError]):
-    """Item = the batch made of the views that are asked for."""
+@dataclass(frozen=True)
+class _Loaded:
+    """A batch, None where nothing in it could be read, and the videos that could not."""
 
-    def __init__(self, split: Split, spec: InputSpec, sampling: Sampling, views: _Views) -> None:
+    batch: Batch | None
+    faults: Sequence[UnreadableError]
+
+
+Frames = tuple[Tensor, dict[int, list[int]]]
+"""Frames of a video, uint8 (n, H, W, C), and for each view of it which of them it shows."""
+
+
+class _Cutter(Dataset[_Loaded | DataError]):
+    """Item = the batch made of the views that are asked for.
+
+    Of a split with `left_out`, a view whose video cannot be read is `replaced` by the next view, or `left_out`.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        spec: InputSpec,
+        sampling: Sampling,
+        views: _Views,
+        *,
+        replaced: bool = False,
+        left_out: bool = False,
+    ) -> None:
         self.split, self.spec, self.sampling, self.views = split, spec, sampling, views
+        tolerant = getattr(split, "left_out", None) is not None
+        self.replaced, self.left_out = replaced and tolerant, left_out and tolerant
+        self._held: tuple[int, Frames | UnreadableError] | None = None  # of the video read last
 
-    def __getitem__(self, chunk: NDArray[np.int64]) -> Batch | DataError:
+    def __getitem__(self, chunk: NDArray[np.int64]) -> _Loaded | DataError:
         """An error is handed over as a value: the loader would bury its one line in a worker's traceback."""
+        faults: list[UnreadableError] = []
         try:
-            cut = [self._cut(view) for view in chunk]
+            cut = [found for view in chunk if (found := self._cut_or_fault(int(view), faults)) is not None]
         except DataError as error:
             return error
-        clips, mirror = torch.stack([clip for clip, _ in cut]), torch.from_numpy(self.views.mirror[chunk])
+        return _Loaded(self._batch(cut) if cut else None, faults)
+
+    def _batch(self, cut: Sequence[tuple[int, Tensor, Tensor | None]]) -> Batch:
+        views = np.array([view for view, _, _ in cut])
+        clips, mirror = torch.stack([clip for _, clip, _ in cut]), torch.from_numpy(self.views.mirror[views])
         if mirror.any():
             clips[mirror] = clips[mirror].flip(3)
-        rows = self.views.rows[chunk]
+        rows = self.views.rows[views]
         target: Any = torch.as_tensor(self.split.targets[rows], dtype=torch.int64)
-        annotations = [annotation for _, annotation in cut if annotation is not None]
+        annotations = [annotation for _, _, annotation in cut if annotation is not None]
         if annotations:
             pairs = zip(annotations, mirror.tolist(), strict=True)
             target = collated([mirrored(one, self.spec.size) if flip else one for one, flip in pairs])
         return Batch(normalised(clips, self.spec), target, torch.from_numpy(rows))
 
+    def _cut_or_fault(self, view: int, faults: list[UnreadableError]) -> tuple[int, Tensor, Tensor | None] | None:
+        """The view that is cut, its frames and annotation; None if its video is left out."""
+        count = len(self.views.rows)
+        for step in range(count if self.replaced else 1):
+            here = (view + step) % count
+            try:
+                return here, *self._cut(here)
+            except UnreadableError as error:
+                if not (self.replaced or self.left_out):
+                    raise
+                faults.append(error)
+        return None
+
+    def _frames(self, row: int) -> Frames:
+        """What all views of a row show of its video, each frame read once."""
+        if self._held is None or self._held[0] != row:
+            self._held = None  # its memory is free before the next is read
+            try:
+                self._held = row, self._read(row)
+            except UnreadableError as error:
+                self._held = row, error
+        found = self._held[1]
+        if isinstance(found, UnreadableError):
+            raise found
+        return found
+
+    def _read(self, row: int) -> Frames:
+        views, places = np.flatnonzero(self.views.rows == row), dict[int, list[int]]()
+
+        def choose(length: int) -> list[int]:
+            shown = [_frames(length, self.spec, self.sampling, self.views.time[view].tolist()) for view in views]
+            frames, back = np.unique(np.array(shown), return_inverse=True)
+            places.update(zip(views.tolist(), back.reshape(len(views), -1).tolist(), strict=True))
+            return [int(frame) for frame in frames]
+
+        return frames_of(self.split, row, choose), places
+
     def _cut(self, view: int) -> tuple[Tensor, Tensor | None]:
         """The frames of all clips of one view, uint8 (N·T, S, S, C), and their boxes or mask, where there are any."""
         views, size, row = self.views, self.spec.size, int(self.views.rows[view])
-        video, split = self.split.video(row), annotated(self.split)
+        (video, places), split = self._frames(row), annotated(self.split)
         annotation = split.annotation(row) if split else None
         if (factor := float(views.scale[view])) != 1:
             video, before = rescaled(video, factor), video
@@ -179,7 +258,7 @@ class _Cutter(Dataset[Batch | DataError]):
         if annotation is not None and not annotation.is_floating_point():  # a shrunk picture is filled up with black
             video = padded(video.movedim(3, 1), size, 0).movedim(1, 3)
             annotation = padded(annotation, size, -1)
-        length, height, width, channels = video.shape
+        _, height, width, channels = video.shape
         if min(height, width) < size or channels not in (1, self.spec.channels):
             raise DataError(
                 f"video {row} of the split: {width}x{height} pixels in {channels} channels do not give a "
@@ -188,20 +267,22 @@ class _Cutter(Dataset[Batch | DataError]):
         shares = (views.short[view], views.long[view])
         down, along = shares if width >= height else shares[::-1]
         y, x = _place(height - size, down), _place(width - size, along)
-        frames = _frames(length, self.spec, self.sampling, views.time[view].tolist())
-        clip = video[:, y : y + size, x : x + size].index_select(0, torch.tensor(frames))
+        clip = video[:, y : y + size, x : x + size].index_select(0, torch.tensor(places[view]))
         return clip, None if annotation is None else cropped(annotation, y, x, size)
 
 
 def _load(cutter: _Cutter, chunks: Sequence[NDArray[np.int64]], workers: int) -> Iterator[Batch]:
     """Batches in order. The loader gets a generator of its own, since it would draw from the global one."""
-    loader: DataLoader[Batch | DataError] = DataLoader(
+    loader: DataLoader[_Loaded | DataError] = DataLoader(
         cutter, batch_size=None, sampler=chunks, num_workers=workers, collate_fn=_as_it_is, generator=torch.Generator()
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    for loaded in loader:
+        if isinstance(loaded, DataError):
+            raise loaded
+        for fault in loaded.faults:
+            cutter.split.left_out.add(fault)  # type: ignore[attr-defined]  # there is one, or there were no faults
+        if loaded.batch is not None:
+            yield loaded.batch
 
 
 def _as_it_is(batch: Any) -> Any:

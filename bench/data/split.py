@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 if TYPE_CHECKING:
@@ -11,13 +12,29 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from bench.data.coverage import LeftOut
+
 
 class DataError(Exception):
     """A dataset cannot be used, or a video cannot be read; the message names the file, field or row."""
 
 
+class UnreadableError(DataError):
+    """One video of a set cannot be read: `path`. A run can go on without it, as `LeftOut` says."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[UnreadableError], tuple[Path, str]]:
+        return UnreadableError, (self.path, str(self))  # it comes out of workers
+
+
 class Split(Protocol):
     """Labelled videos, read one by one.
+
+    A split that can read some frames of a video without the rest has `frames_of` too, see there; one whose videos may
+    turn out unreadable has `left_out`.
 
     classes: names, in the order of the labels.
     targets: int64 (N,), the label of each video.
@@ -67,13 +84,27 @@ def annotated(split: Split) -> AnnotatedSplit | None:
     return cast(AnnotatedSplit, split) if getattr(split, "task", "classes") != "classes" else None
 
 
+def frames_of(split: Split, index: int, choose: Callable[[int], Sequence[int]]) -> Tensor:
+    """The frames `choose(T)` of a video of T frames, uint8 (n, H, W, C), in that order.
+
+    A split's own `frames_of(index, choose)` gives them where it has one, else they are taken out of the whole video.
+
+    Raises:
+        DataError: the file cannot be read; the message names it.
+    """
+    if own := getattr(split, "frames_of", None):
+        return cast("Tensor", own(index, choose))
+    video = split.video(index)
+    return video[list(choose(len(video)))]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Train, validation and test splits whose sources are disjoint.
 
     name: as on the command line. revision: raised by hand when the videos change.
     fingerprint: changes whenever any video, label or split changes.
-    notes: shown with every result (coverage, broken files).
+    notes: shown with every result (coverage, broken files). left_out: what turned out unreadable since, if it may.
     """
 
     name: str
@@ -83,3 +114,8 @@ class Dataset:
     validation: Split
     test: Split
     notes: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
+
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes, and those on what turned out unreadable while the dataset was used."""
+        return (*self.notes, *(self.left_out.notes() if self.left_out else ()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.split import DataError, Split, annotated
+from bench.data.coverage import LeftOut
+from bench.data.split import DataError, Split, annotated, frames_of
 
 SHUFFLE = 20201207  # of the sources
 
@@ -43,6 +44,15 @@ class Subset:
     def video(self, index: int) -> Tensor:
         """As of the whole split."""
         return self.whole.video(int(self.rows[index]))
+
+    def frames_of(self, index: int, choose: Callable[[int], Sequence[int]]) -> Tensor:
+        """As of the whole split."""
+        return frames_of(self.whole, int(self.rows[index]), choose)
+
+    @property
+    def left_out(self) -> LeftOut | None:
+        """As of the whole split."""
+        return getattr(self.whole, "left_out", None)
 
     def annotation(self, index: int) -> Tensor:
         """As of the whole split, which must have boxes or masks."""

@@ -61,6 +61,14 @@ def statistic(value: float, claim: Claim) -> str:
     return text.replace("-", MINUS)
 
 
+def with_unit(value: float, claim: Claim) -> str:
+    """A claim's statistic where no head says what it is: "×0.737", "−3.24 points", "7.5 %"."""
+    shown = statistic(value, claim)
+    if claim.statistic.endswith("ratio"):
+        return f"×{shown}"
+    return f"{shown} points" if margin(claim).endswith("points") else shown
+
+
 def margin(claim: Claim) -> str:
     """The claim's relation and margin, as stated beforehand."""
     sign = {"<=": "\u2264", ">=": "\u2265"}.get(claim.relation, claim.relation)
@@ -74,6 +82,8 @@ def margin(claim: Claim) -> str:
         "class_range": ("range within a class", " points"),
         "motion": ("rank correlation", ""),
         "difficulty": ("rank correlation", ""),
+        "redundancy_motion": ("rank correlation", ""),
+        "redundancy_object": ("rank correlation", ""),
         "RP": ("redundancy proportion, difference", ""),
     }.get(claim.statistic, (f"{claim.statistic}, difference", " points"))
     value = 100 * claim.margin if claim.statistic.endswith("spread") else claim.margin
@@ -128,6 +138,19 @@ def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
     if len(blocks) == 1 and not others:
         return next(iter(blocks))
     return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in blocks.items())
+
+
+def seeds(count: int) -> str:
+    """How many seeds, in words."""
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def markdown(value: object) -> str:
+    """Text that is safe inside a Markdown table: neither markup nor a new cell or line."""
+    shown = " ".join(str(value).split())
+    for sign in "\\|`*_[":
+        shown = shown.replace(sign, f"\\{sign}")
+    return shown.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def settings(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
 from bench.accuracy.intervals import Interval, interval
 from bench.data.sampling import chosen_rows, test_batches
-from bench.method import Method, Prediction
+from bench.distributed import in_turns
+from bench.method import Batch, Method, Prediction
 from bench.scoring.base import Pass, Scoring
 from bench.training import TrainingError, to_device
 
@@ -36,13 +38,22 @@ class Classes(Scoring):
         split, views = data.split, data.views
         rows, classes = chosen_rows(split, views.video_videos), len(split.classes)
         total, position = np.zeros((len(rows), classes)), {row: place for place, row in enumerate(rows.tolist())}
-        for item in test_batches(split, method.spec, data.sampling, views.clips, views.crops, data.batch, rows):
+
+        def batches(*turn: int) -> Iterator[Batch]:
+            cut = (views.clips, views.crops, data.batch, rows)
+            return test_batches(split, method.spec, data.sampling, *cut, turn=(turn[0], turn[1]), leave_out=True)
+
+        def answer(item: Batch) -> tuple[list[int], NDArray[np.float32]]:
             item = to_device(item, method.device)
             prediction = method(item.sample, data.policy.rows(item.index))
-            shares = _logits(prediction).float().softmax(1).cpu().numpy()
-            np.add.at(total, [position[row] for row in item.index.tolist()], shares)
+            return item.index.tolist(), _logits(prediction).float().softmax(1).cpu().numpy()
+
+        for index, shares in in_turns(batches, answer):
+            np.add.at(total, [position[row] for row in index], shares)
         if not np.isfinite(total).all():
             raise TrainingError("the logits are not finite")
+        read = total.any(1)  # softmax leaves no row of zeros
+        rows, total = rows[read], total[read]
         ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
         five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan
         first = (ranked[:, :1] == target)[:, 0].astype(np.float32)

@@ -16,6 +16,7 @@ from bench.accuracy.segmentation import counts
 from bench.data.sampling import chosen_rows, normalised
 from bench.data.scale import padded, rescaled, windows
 from bench.data.split import annotated
+from bench.distributed import in_turns
 from bench.method import Method, Prediction
 from bench.scoring.base import Pass, Scoring
 from bench.training import TrainingError
@@ -41,11 +42,13 @@ class Masks(Scoring):
         """The columns of `counts` for every picture that is scored."""
         split = annotated(data.split)
         assert split is not None
-        found = []
-        for row in chosen_rows(split, data.views.video_videos).tolist():
+        rows = chosen_rows(split, data.views.video_videos).tolist()
+
+        def counted(row: int) -> dict[str, Any]:
             shares = whole(method, split.video(row), row, data)
-            found.append({"index": row, **counts(shares.argmax(0).numpy(), split.annotation(row).numpy(), len(shares))})
-        return pd.DataFrame(found), {}
+            return {"index": row, **counts(shares.argmax(0).numpy(), split.annotation(row).numpy(), len(shares))}
+
+        return pd.DataFrame(in_turns(lambda rank, size: rows[rank::size], counted)), {}
 
     def figures(self, samples: pd.DataFrame) -> dict[str, Interval]:
         """mIoU and pixel accuracy, of the pictures that were scored."""

@@ -76,6 +76,7 @@ def job(a: str, b: str | None, options: Mapping[str, Any], setting: Setting) -> 
     A method without a network under it is by default timed against itself with everything open.
     """
     b = b or (a if a in registry.networks() else a.partition("/")[2])
+    setting = replace(setting, profile=setting.profile.fitted_to(a))
     if not b:
         return Job(a, a, dict(options), dict(options), setting, b_policy="all")
     return Job(a, b, dict(options), registry.split_options(b, options)[0], setting)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.accuracy.intervals import Interval, interval
-from bench.tables.join import FIGURES, gflops
+from bench.tables.join import figure
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
 from bench.tables.speeds import Timed, timed
 from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin
@@ -54,16 +54,20 @@ class Control:
 class Line:
     """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
+    name: with what sets it apart, for people. method, options: as they are named in records.
     accuracies: %, by the names of `accuracies`, None where there is none. gflops: average, maximum and minimum of a
-    sample. executed: multiply-adds that ran, relative to those accounted, on a part of the test set. parameters:
-    trained ones. speeds: samples a second in `unit`, one a machine, or why_not. against: what they were timed against,
-    "" for what is a twin of others.
+    sample; cost: the average with its interval. executed: multiply-adds that ran over those accounted, on a part of
+    the test set. parameters: trained ones. speeds: samples a second in `unit`, one a machine, or why_not. against:
+    what they were timed against, "" for what is a twin of others. runs: what all this is from.
     """
 
     name: str
+    method: str
+    options: Mapping[str, Any]
     seeds: int
     accuracies: Mapping[str, Interval | None]
     gflops: tuple[float, float, float]
+    cost: Interval
     executed: float
     parameters: int
     controls: Sequence[Control]
@@ -71,6 +75,7 @@ class Line:
     unit: str = "clips/s"
     against: str = ""
     why_not: str = ""
+    runs: Sequence[Run] = ()
 
 
 def frames(block: Block) -> list[int]:
@@ -109,16 +114,20 @@ def _line(runs: Sequence[Run], names: Sequence[str], timings: Sequence[Timing]) 
     )
     ran, told = (sum(run.record.executed.get(key, 0) for run in runs) for key in ("executed", "accounted"))
     who = runs[0].record.identity
-    costs = [gflops(part)(runs).value for part in ("average", "maximum", "minimum")]
+    cost, most, least = (figure(f"gflops_{part}", tuple(runs)) for part in ("avg", "max", "min"))
     return Line(
         name=described(who.method, who.options) + _unit(runs[0]),
+        method=who.method,
+        options=who.options,
         seeds=len(runs),
         accuracies={name: _figure(runs, name) for name in names},
-        gflops=(costs[0], costs[1], costs[2]),
+        gflops=(cost.value, most.value, least.value),
+        cost=cost,
         executed=ran / told if told else float("nan"),
         parameters=runs[0].record.parameters or 0,
         controls=_controls(runs),
         unit=f"{runs[0].record.protocol.get('unit', 'clip')}s/s",
+        runs=runs,
         **_speeds(runs[0], timings),
     )
 
@@ -153,7 +162,7 @@ def _unit(run: Run) -> str:
 
 def _figure(runs: Sequence[Run], kind: str) -> Interval | None:
     try:
-        return FIGURES[kind](runs)
+        return figure(kind, tuple(runs))
     except NotMeasuredError:
         return None
 

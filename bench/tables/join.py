@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
 from bench.accuracy.intervals import Interval, interval
 from bench.accuracy.pooled import Name, pooled_interval
+from bench.tables.analysis import mean_share, of_a_class, redundancy
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table, answers
 from bench.tables.speeds import SPEED_KINDS, Setting, Timed, judge_speed, machines, timed
 from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised
-from bench.tables.verdicts import UNMEASURED, Judgement, judge, pooled_tables
+from bench.tables.verdicts import Judgement, judge, pooled_tables
 
 NAN = float("nan")
 
@@ -111,9 +113,10 @@ def _measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing])
     runs, reason = _latest(table, id, block)
     if not runs:
         return MeasuredRow(block, reason=reason)
-    clocked = _clocked(timings, table.row(id).experiment, next(iter(runs.values())).record.identity.method_revision)
+    row = table.row(id)
+    clocked = _clocked(timings, row.experiment, next(iter(runs.values())).record.identity.method_revision)
     cells = {
-        column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs)
+        column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs, row.along)
         for column in table.columns
     }
     others = _latest(table, twin, block)[0] if (twin := static_twin(table, id)) else {}
@@ -196,12 +199,13 @@ def _last(block: Block, experiment: Experiment) -> int | None:
     return revisions[-1] if revisions else None
 
 
-def _measure(column: Column, runs: Runs) -> Measured:
+def _measure(column: Column, runs: Runs, along: str = "") -> Measured:
     """One cell: the mean over seeds, with its interval where the per-video figures are stored."""
-    if column.kind not in FIGURES:
+    kind = f"{along}.{column.kind}" if along else column.kind
+    if kind not in FIGURES:
         return Measured(None, "not measured")
     try:
-        return Measured(FIGURES[column.kind]([runs[seed] for seed in sorted(runs)]))
+        return Measured(figure(kind, tuple(runs[seed] for seed in sorted(runs))))
     except NotMeasuredError as reason:
         return Measured(None, str(reason))
 
@@ -282,8 +286,23 @@ FIGURES: Mapping[str, Callable[[Sequence[Run]], Interval]] = {
     "mIoU": pooled_figure("mIoU"),
     "pixel-accuracy": pooled_figure("pixel-accuracy"),
     "params": _params,
+    "share": mean_share,
+    "share_max": of_a_class,
+    "share_min": of_a_class,
+    **{name: redundancy(name) for name in ("temporal.CC", "temporal.RMSE", "temporal.RP")},
+    **{name: redundancy(name) for name in ("channel.CC", "channel.RMSE", "channel.RP")},
 }
 """What records hold, by its name or kind of column; a column of any other kind is "not measured"."""
+
+
+@lru_cache(maxsize=1024)
+def figure(kind: str, runs: tuple[Run, ...]) -> Interval:
+    """A figure of `FIGURES` from runs; remembered, since many tables ask for it.
+
+    Raises:
+        NotMeasuredError: there is none.
+    """
+    return FIGURES[kind](runs)
 
 
 def _result(
@@ -317,7 +336,7 @@ def _never(table: Table, claim: Claim) -> str:
     for id in (claim.row, claim.against):
         if id is not None and table.row(id).experiment is None:
             return table.row(id).reason
-    return UNMEASURED.get(claim.statistic, "")
+    return ""
 
 
 def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timings: Sequence[Timing]) -> list[Judged]:
@@ -328,6 +347,8 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timi
     if revision is None or not runs:
         return [Judged(block, revision, Judgement("not run", reason=block.reason(own, revision)))]
     other = None if claim.against is None else table.row(claim.against).experiment
+    if claim.statistic == "reduction":
+        other = _plain(own)
     if claim.statistic == "speed_ratio" and other is not None:
         clocked = beside(_clocked(timings, own, revision), other)
         return [Judged(block, revision, judgement, key) for key, judgement in judge_speed(claim, clocked)]
@@ -338,7 +359,13 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timi
         if not others:
             why = f"{other.method}, {other.frames} frames: {block.reason(other, chosen)}"
             return [Judged(block, revision, Judgement("not run", reason=why))]
-    return [Judged(block, revision, judge(claim, runs, others))]
+    along = (table.row(claim.row).along, table.row(claim.against or claim.row).along)
+    return [Judged(block, revision, judge(claim, runs, others, along))]
+
+
+def _plain(own: Experiment) -> Experiment:
+    """The network under a method, as it is."""
+    return Experiment(method=own.method.rpartition("/")[2], options={}, frames=own.frames)
 
 
 def _printed(table: Table, claim: Claim) -> tuple[str, bool | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.inspection.store import Inspection, Unit, standard, units_of
 from bench.records import Record, Store, read_samples
 from bench.tables.schema import Experiment, answers
 
@@ -20,9 +21,12 @@ class NotMeasuredError(Exception):
     """A figure cannot be computed from what is stored; the message is the reason shown in its place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A stored record, with its per-video table read when first needed."""
+    """A stored record, with its per-video table read when first needed.
+
+    Only one and the same object is equal: what is computed from runs is remembered by them.
+    """
 
     path: Path
     record: Record
@@ -38,6 +42,21 @@ class Run:
         if self.record.samples_file is None:
             raise NotMeasuredError("no per-video figures were stored")
         return read_samples(self.path, self.record).set_index("index")
+
+    @cached_property
+    def inspection(self) -> Inspection | None:
+        """The inspection of this run at the stated settings, if one lies beside its record.
+
+        Raises:
+            InspectionError: the file is not an inspection.
+        """
+        return standard(self.path.parent, self.record.identity)
+
+    @property
+    def units(self) -> list[Unit]:
+        """Its dynamic convolutions, as the record states them, else its inspection; none where neither does."""
+        stated = units_of(self.record.details)
+        return stated or (self.inspection.record.units if self.inspection else [])
 
 
 Runs = Mapping[int, Run]
@@ -116,6 +135,8 @@ def _measures(record: Record, experiment: Experiment) -> bool:
 def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
     """The records of labelled folders, in blocks; folders that do not exist hold nothing.
 
+    Folders of one label are one store: of an experiment that several of them hold the last one's record counts.
+
     Raises:
         RecordError: a file is not a record; names file and field.
     """
@@ -129,7 +150,7 @@ def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
                 found.append(block)
             block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
             block.settings[_prefix(record)] = record.identity.method_setting
-            block.runs.append(Run(path, record))
+            block.runs = [run for run in block.runs if run.record.identity != record.identity] + [Run(path, record)]
     for block in found:
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
         block.apart = _apart(block, alike) if len(alike) > 1 else ""
@@ -174,6 +195,11 @@ def per_video(runs: Sequence[Run], name: str) -> pd.DataFrame:
     Raises:
         NotMeasuredError: a run has no such figure, or no video was scored in all of them.
     """
+    return _per_video(tuple(runs), name)
+
+
+@lru_cache(maxsize=256)
+def _per_video(runs: tuple[Run, ...], name: str) -> pd.DataFrame:
     for run in runs:
         if name not in run.samples.columns:
             raise NotMeasuredError(f"the per-video figures have no column {name!r}")

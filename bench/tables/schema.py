@@ -24,7 +24,16 @@ Kind = Literal[CostKind, SpeedKind, AccuracyKind, AnalysisKind]
 Paired = Literal[
     "cost_ratio", "clip-1", "video-1", "mAP", "recall", "classification", "mIoU", "difficulty", "RP", "speed_ratio"
 ]
-Single = Literal["reduction", "cost_spread", "motion", "class_spread", "layer_spread", "class_range"]
+Single = Literal[
+    "reduction",
+    "cost_spread",
+    "motion",
+    "class_spread",
+    "layer_spread",
+    "class_range",
+    "redundancy_motion",
+    "redundancy_object",
+]
 Statistic = Literal[Paired, Single]
 Relation = Literal["<", "<=", ">", ">="]
 PAIRED = frozenset(get_args(Paired))
@@ -80,6 +89,7 @@ class Row(_Part):
     printed: "table/row" of another table, where this one only refers to a row printed there.
     size: side in pixels of the frames at which a network as it is costs what is printed. Seldom printed itself.
     part: the module of the network whose cost alone is printed; "": all of it.
+    along: the dimension in which feature maps are compared, where its cells are CC, RMSE and RP.
     """
 
     id: str
@@ -92,6 +102,7 @@ class Row(_Part):
     printed: str | None = None
     size: int | None = Field(None, gt=0)
     part: str = ""
+    along: Literal["", "temporal", "channel"] = ""
 
 
 class Erratum(_Part):
@@ -114,12 +125,17 @@ class Claim(_Part):
         reduction: mean multiply-adds of the row's plain network over its own.
         clip-1, video-1, mAP, recall, classification, mIoU: difference, row minus other, in points.
         cost_spread: standard deviation over clips of the row's cost, relative to its mean.
-        motion: rank correlation of the share of temporal points computed in full with the video's true motion.
+        motion: rank correlation of the share of temporal points computed in full with the video's true motion, or,
+            where that is not known, with what is estimated from its frames.
         difficulty: rank correlation of cost with the other row's mean clip-1 error over its seeds.
         class_spread, layer_spread: standard deviation over classes or layers of the share of features that is computed,
-            relative to its mean.
+            relative to its mean, less what chance gives.
         class_range: largest minus smallest computed share among the clips of one class, mean over classes, in points.
         RP: difference of the proportion of redundant feature maps, row minus other.
+        redundancy_motion: rank correlation of a clip's proportion of maps that are redundant in time with its motion,
+            the true one where it is known, else as estimated from the frames.
+        redundancy_object: rank correlation of a clip's proportion of maps that are redundant among channels with the
+            share of the frame that its object fills.
         speed_ratio: clips per second of the row over those of the other.
     """
 

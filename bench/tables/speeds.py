@@ -67,7 +67,7 @@ class Timed:
     """A figure from one machine, at one precision (single, where it is there) and its largest batch.
 
     ratio: speed over that of the static twin, paired; None for the twin itself. count: how many timings it is the mean
-    of. others: the figure under the machine's other settings.
+    of. others: the figure under the machine's other settings. records: those timings.
     """
 
     setting: Setting
@@ -75,6 +75,7 @@ class Timed:
     ratio: Interval | None
     count: int
     others: Sequence[tuple[Setting, Interval]]
+    records: Sequence[SpeedRecord] = ()
 
 
 def setting(timing: Timing) -> Setting:
@@ -118,7 +119,8 @@ def _timed(kind: Kind, settings: Mapping[Setting, Sequence[Clocked]]) -> Timed |
         return None
     first, *rest = known
     ratio = _mean(_ratio, settings[first])
-    return Timed(first, known[first], ratio, len(settings[first]), [(key, known[key]) for key in rest])
+    records = [one.record for one in settings[first]]
+    return Timed(first, known[first], ratio, len(records), [(key, known[key]) for key in rest], records)
 
 
 def _mean(figure: Callable[[Clocked], Interval | None], clocked: Sequence[Clocked]) -> Interval | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +13,23 @@ import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval, ratio_interval, spearman_interval, spread_interval
 from bench.accuracy.pooled import COLUMNS, Name, pooled_difference
+from bench.tables.analysis import (
+    Runner,
+    class_range,
+    class_spread,
+    layer_spread,
+    motion,
+    reduction,
+    redundancy_difference,
+    redundancy_motion,
+    redundancy_object,
+)
 from bench.tables.runs import NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Relation, Statistic
 
 Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
 FEWEST_SEEDS = 3
 """With fewer seeds training noise is not, or hardly, known, and nothing is concluded about trained networks."""
-
-Runner = Callable[[Sequence[Run], Sequence[Run]], Interval]
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,11 @@ def decide(found: Interval, relation: Relation, margin: float) -> Verdict:
     return "does not hold" if fails else "inconclusive"
 
 
-def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
+def judge(claim: Claim, row: Runs, against: Runs, along: tuple[str, str] = ("", "")) -> Judgement:
     """The verdict on a claim from the finished runs of its row and, where it compares, of the other row.
 
-    Compared are the seeds that both rows have; difficulty alone uses every seed of the other row.
+    Compared are the seeds that both rows have; difficulty alone uses every seed of the other row. against: of a
+    reduction, the runs of the plain network. along: the dimensions that the two rows are about, of RP.
     """
     paired = claim.against is not None and claim.statistic != "difficulty"
     seeds = sorted(row.keys() & against.keys() if paired else row.keys())
@@ -58,7 +68,7 @@ def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
         return Judgement("not run", reason="the two rows have no seed in common")
     others = [against[seed] for seed in (seeds if paired else sorted(against))]
     try:
-        found = STATISTICS[claim.statistic]([row[seed] for seed in seeds], others)
+        found = _found(claim.statistic, along, tuple(row[seed] for seed in seeds), tuple(others))
     except NotMeasuredError as error:
         return Judgement("not run", reason=str(error))
     if len(seeds) < FEWEST_SEEDS:
@@ -66,6 +76,12 @@ def judge(claim: Claim, row: Runs, against: Runs) -> Judgement:
     if math.isnan(found.low):
         return Judgement("inconclusive", found, len(seeds), "too few independent sources: no interval")
     return Judgement(decide(found, claim.relation, claim.margin), found, len(seeds))
+
+
+@functools.lru_cache(maxsize=1024)
+def _found(statistic: Statistic, along: tuple[str, str], row: tuple[Run, ...], against: tuple[Run, ...]) -> Interval:
+    """A statistic of runs; remembered, since several tables make the same claim."""
+    return (redundancy_difference(*along) if statistic == "RP" else STATISTICS[statistic])(row, against)
 
 
 def few(seeds: int) -> str:
@@ -148,13 +164,9 @@ def temporal_cost(run: Run) -> pd.Series[float]:
 
 
 def _motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
-    if "attribute.motion" not in row[0].samples.columns:
-        raise NotMeasuredError("the data set does not know the true motion of its videos")
-    motion = pd.to_numeric(row[0].samples["attribute.motion"], errors="coerce").dropna()
-    if motion.nunique() < 2:
-        raise NotMeasuredError("all videos have the same motion")
-    cost = np.stack([temporal_cost(run).reindex(motion.index).to_numpy() for run in row])
-    return spearman_interval(cost, motion.to_numpy(), groups(row[0], motion.index))
+    known = motion(row[0])
+    cost = np.stack([temporal_cost(run).reindex(known.index).to_numpy() for run in row])
+    return spearman_interval(cost, known.to_numpy(), groups(row[0], known.index))
 
 
 def _difficulty(row: Sequence[Run], against: Sequence[Run]) -> Interval:
@@ -179,13 +191,11 @@ STATISTICS: Mapping[Statistic, Runner] = {
     "cost_spread": _cost_spread,
     "motion": _motion,
     "difficulty": _difficulty,
+    "reduction": reduction,
+    "class_spread": class_spread,
+    "layer_spread": layer_spread,
+    "class_range": class_range,
+    "redundancy_motion": redundancy_motion,
+    "redundancy_object": redundancy_object,
 }
-
-UNMEASURED: Mapping[Statistic, str] = {
-    "reduction": "the cost is not compared with the plain network's yet",
-    "class_spread": "decisions are not compared between classes yet",
-    "layer_spread": "decisions are not compared between layers yet",
-    "class_range": "the cost of the dynamic convolutions alone is not compared within classes yet",
-    "RP": "the redundancy of feature maps is not measured yet",
-}
-"""The statistics that nothing stored holds yet, and what to say of a claim that needs one."""
+"""How each is computed, but for RP, which depends on what its rows are about, and speed_ratio, had from timings."""

@@ -231,7 +231,7 @@ def test_a_file_that_breaks_in_the_middle_surfaces_in_training_by_name(write_lis
         ("path,label\n/etc/passwd,x\n", ":2:path: "),
         ('path,label\n"a.mp4,x\n', ": not a CSV list"),
         (b"path,label\n\xff\xfe.mp4,x\n", ": not a CSV list"),
-        (b"path,label\na\0.mp4,x\n", ": "),
+        (b"path,label\na\0.mp4,x\n", ":2:path: "),
     ],
 )
 def test_a_malformed_list_is_one_line_with_file_row_and_field(tmp_path, text, place):

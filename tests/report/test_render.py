@@ -3,87 +3,73 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-from tables.clocked import at_point, failed, store, timing
+from report.stored import NASTY, clock, records, write
 
 from bench.accuracy.intervals import Interval
-from bench.records import Cost, Figure, Identity, Record, Store
+from bench.records import Figure, Store
 from bench.report import render
-from bench.report.render import counts, markdown, picture, point_counts
-from bench.report.text import percent, reasons, significant
+from bench.report.text import markdown, percent, reasons, significant
+from bench.report.views import counts, picture, point_counts
 from bench.tables import TableError, load, published
 from bench.tables.join import ClaimResult, join
 from bench.tables.runs import blocks
 
-NASTY = "digits <script>alert(1)</script> | & co"
-VOID = {"meta", "line", "rect"}
+VOID = {"meta"}
 
 
-def write(
-    folder: Path, method: str, options: dict[str, int], seed: int, cost: int, revision: int = 1, frames: int = 8
-) -> None:
-    identity = Identity(
-        method=method,
-        options=options,
-        frames=frames,
-        size=32,
-        profile="quick",
-        setting="s",
-        dataset=NASTY,
-        data_fingerprint="f",
-        seed=seed,
-        method_revision=revision,
-        dataset_revision=1,
-    )
-    samples = pd.DataFrame(
-        {"index": np.arange(20), "group": [str(i) for i in range(20)], "cost": cost, "clip_1": 1.0, "video_1": 1.0}
-    )
-    record = Record(
-        identity=identity,
-        status="done",
-        cost=Cost(average=cost, maximum=cost, minimum=cost),
-        parameters=1,
-        figures={"clip-1": Figure(value=1.0), "video-1": Figure(value=1.0)},
-        missing={"video-5": "too few classes"},
-        notes=["coverage <100 %"],
-        protocol={"epochs": 8, "views": {"clips": 3}},
-        environment={"torch": "2.13.0"},
-    )
-    Store(folder).write(record, samples)
+Stores = list[tuple[str, Path]]
 
 
-def clock(folder: Path) -> None:
-    """Timings of three seeds, at published operating points on two machines, of a row that is gone, and a failure."""
-    named = {"profile": "quick", "dataset": NASTY, "revisions": [2, 1, 1]}
-    store(folder, *(timing(1.2, seed=seed, **named) for seed in range(3)))
-    store(folder, at_point(1.3, batch=32, device="H100 <b>|", telemetry={"throttled": True}), at_point(1.25))
-    store(folder, at_point(1.1, row="gone/row|", a="mine", frames=4, different=False))
-    point = {"row": "table2/i3d-vared", "a": "vared/i3d", "b": "i3d", "frames": 16, "trained": False}
-    store(folder, failed("out of | memory <i>", policy="matched:26.5", **point))
+def stored(folder: Path) -> Stores:
+    records(folder / "runs")
+    return [("runs", folder / "runs"), ("results/measured", folder / "none")]
 
 
 @pytest.fixture
-def clocked(stores) -> list[tuple[str, Path]]:
+def stores(tmp_path: Path) -> Stores:
+    return stored(tmp_path)
+
+
+@pytest.fixture
+def clocked(stores: Stores) -> Stores:
     """The records and timings of one folder."""
     clock(stores[0][1])
     return stores
 
 
-@pytest.fixture
-def stores(tmp_path: Path) -> list[tuple[str, Path]]:
-    for seed in range(3):
-        write(tmp_path / "runs", "r2plus1d_18", {}, seed, 10**9)
-        write(tmp_path / "runs", "vared/r2plus1d_18", {"search_space": 2}, seed, 9 * 10**8)
-        write(tmp_path / "runs", "vared/r2plus1d_18", {"search_space": 2}, seed, 7 * 10**8, revision=2)
-    return [("runs", tmp_path / "runs"), ("results/measured", tmp_path / "none")]
-
-
-def pages(stores: list[tuple[str, Path]], out: Path, only: str | None = None) -> tuple[str, str]:
+def pages(stores: Stores, out: Path, only: str | None = None) -> tuple[str, str]:
     markdown_page, html = render(published(), stores, out, only)
     return markdown_page.read_text(encoding="utf-8"), html.read_text(encoding="utf-8")
+
+
+class Rendered(NamedTuple):
+    """A folder with its stores, and its two pages in "out"."""
+
+    folder: Path
+    stores: Stores
+    pages: tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def untimed(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Pages of records alone."""
+    folder = tmp_path_factory.mktemp("untimed")
+    stores = stored(folder)
+    return Rendered(folder, stores, pages(stores, folder / "out"))
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Pages of records and timings."""
+    folder = tmp_path_factory.mktemp("timed")
+    stores = stored(folder)
+    clock(stores[0][1])
+    return Rendered(folder, stores, pages(stores, folder / "out"))
 
 
 class Balanced(HTMLParser):
@@ -92,13 +78,13 @@ class Balanced(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
         self.links: list[str] = []
         self.text: list[str] = []
 
     def handle_starttag(self, tag, attrs) -> None:
         named = dict(attrs)
-        self.ids.add(named.get("id", ""))
+        self.ids += [named["id"]] if "id" in named else []
         self.links += [named[name] for name in ("href", "src") if name in named]
         if tag not in VOID:
             self.open.append(tag)
@@ -112,29 +98,30 @@ class Balanced(HTMLParser):
         self.text.append(data)
 
 
-@pytest.mark.parametrize("with_timings", [False, True])
-def test_the_page_is_whole_and_needs_nothing_else(stores, tmp_path: Path, with_timings: bool) -> None:
-    if with_timings:
-        clock(stores[0][1])
-    _, html = pages(stores, tmp_path / "out")
+@pytest.mark.parametrize("kind", ["untimed", "timed"])
+def test_the_page_is_whole_and_needs_nothing_else(request: pytest.FixtureRequest, kind: str) -> None:
+    folder, _, (_, html) = request.getfixturevalue(kind)
     page = Balanced()
     page.feed(html)
     assert not page.open
-    assert page.links and all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert not re.search(r"url\(|@import|<link|<script", html)
+    inside = [link for link in page.links if link.startswith("#")]
+    assert len(page.ids) == len(set(page.ids))
+    assert len(inside) > 30 and all(link[1:] in page.ids for link in inside)
+    assert all((folder / "out" / link).is_file() for link in page.links if link not in inside)
+    assert not re.search(r"url\((?!#)|@import|<link", html) and html.count("<script") == 1
 
 
-def test_names_with_markup_are_shown_not_run(clocked, tmp_path: Path) -> None:
-    text, html = pages(clocked, tmp_path / "out")
+def test_names_with_markup_are_shown_not_run(timed: Rendered) -> None:
+    text, html = timed.pages
     page = Balanced()
     page.feed(html)
-    assert NASTY in "".join(page.text) and "<script" not in html
+    assert NASTY in "".join(page.text) and html.count("<script") == 1 and "<script>alert" not in html
     assert "H100 <b>|" in "".join(page.text) and "out of | memory <i>" in "".join(page.text)
     assert "<script" not in text and "<i>" not in text and "<b>" not in text
 
 
-def test_every_markdown_table_row_has_as_many_cells_as_its_head(clocked, tmp_path: Path) -> None:
-    text, _ = pages(clocked, tmp_path / "out")
+def test_every_markdown_table_row_has_as_many_cells_as_its_head(timed: Rendered) -> None:
+    text, _ = timed.pages
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
     assert len(tables) >= 7
     for table in tables:
@@ -143,8 +130,8 @@ def test_every_markdown_table_row_has_as_many_cells_as_its_head(clocked, tmp_pat
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines
 
 
-def test_published_and_measured_cells_and_verdicts_stand_there(stores, tmp_path: Path) -> None:
-    for page in pages(stores, tmp_path / "out"):
+def test_published_and_measured_cells_and_verdicts_stand_there(untimed: Rendered) -> None:
+    for page in untimed.pages:
         assert "20.0(−28%)" in page and "Mini-Kinetics-200" in page
         assert "0.700" in page and "−30.0 %" in page
         assert re.search(r"holds.{0,30}0\.700", page, re.S)
@@ -154,8 +141,8 @@ def test_published_and_measured_cells_and_verdicts_stand_there(stores, tmp_path:
         assert "Accuracies of different data sets are never compared" in page
 
 
-def test_speeds_stand_in_cells_claims_and_lines(clocked, tmp_path: Path) -> None:
-    for page in pages(clocked, tmp_path / "out"):
+def test_speeds_stand_in_cells_claims_and_lines(timed: Rendered) -> None:
+    for page in timed.pages:
         shown = re.sub(r"<[^>]*>|\*\*", " ", page)
         assert re.search(r"120\.0\s+\(?\+20\.0 %", shown) and "at the published operating point" in shown
         assert re.search(r"holds\s*:?\s+1\.200 +\(?1\.1\d\d to 1\.2\d\d\)?[, ·]+3 seeds", shown)
@@ -167,8 +154,8 @@ def test_speeds_stand_in_cells_claims_and_lines(clocked, tmp_path: Path) -> None
         assert "claims on speed, one a machine" in shown
 
 
-def test_without_timings_there_is_no_section_on_them(stores, tmp_path: Path) -> None:
-    for page in pages(stores, tmp_path / "out"):
+def test_without_timings_there_is_no_section_on_them(untimed: Rendered) -> None:
+    for page in untimed.pages:
         assert "Speed truth" not in page and "speed was not measured" in page and "not timed" in page
 
 
@@ -186,12 +173,28 @@ def test_a_speed_claim_counts_in_its_block(clocked) -> None:
     assert point_counts([with_speed]) == {"holds": 2} and point_counts([without]) == {}
 
 
-def test_same_input_same_bytes(clocked, tmp_path: Path) -> None:
-    assert pages(clocked, tmp_path / "one") == pages(clocked, tmp_path / "two")
+def test_same_input_same_bytes(timed: Rendered, tmp_path: Path) -> None:
+    """Of pages and pictures."""
+    pages(timed.stores, tmp_path)
+    out = timed.folder / "out"
+    files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    assert len(files) > 2 and all((tmp_path / file).read_bytes() == (out / file).read_bytes() for file in files)
 
 
-def test_no_path_of_the_machine_is_shown(clocked, tmp_path: Path) -> None:
-    assert all(str(tmp_path) not in page for page in pages(clocked, tmp_path / "out"))
+def test_one_table_is_always_the_same_and_has_nothing_beside_it(timed: Rendered, tmp_path: Path) -> None:
+    """Also where other tables change: no pictures, no comparison, no row of another table."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "table7.toml").write_bytes((published() / "table7.toml").read_bytes())
+    found = [
+        [path.read_bytes() for path in render(where, timed.stores, tmp_path / "out", "table7")]
+        for where in (published(), folder)
+    ]
+    assert found[0] == found[1] and not (tmp_path / "out" / "figures").exists()
+
+
+def test_no_path_of_the_machine_is_shown(timed: Rendered) -> None:
+    assert all(str(timed.folder) not in page for page in timed.pages)
 
 
 def test_nothing_recorded_is_a_report_too(tmp_path: Path) -> None:
@@ -217,13 +220,39 @@ def test_a_comparison_by_other_figures_is_whole(tmp_path: Path, right: str) -> N
     page.feed(html)
     assert not page.open
     for shown in (text, html):
-        part = shown[shown.rindex("Comparison") :]
+        part = re.split("(?:<h2>|## )Comparison", shown)[1]
         assert "12.3" in part and "not run: no" in part and "1 frame" in part and "clip-1, %" not in part
         assert all(name in part for name in (*names, "first box" if right == "first_box" else "centre crop"))
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
         lines = table.splitlines()
         assert set(lines[1]) <= set("|-"), lines[:3]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines
+
+
+def test_a_method_just_compared_is_marked_in_its_rows(stores: Stores, untimed: Rendered, tmp_path: Path) -> None:
+    name = "mine<i>:Net"
+    for seed in range(3):
+        write(stores[0][1], name, {}, seed, 5 * 10**8)
+    paths = render(published(), stores, tmp_path / "out", highlight=name, table="table1")
+    text, html = (path.read_text(encoding="utf-8") for path in paths)
+    page = Balanced()
+    page.feed(html)
+    assert not page.open and "mine<i>:Net" in "".join(page.text) and "mine<i>" not in text
+    assert "New here:" in text and "New here:" in html and "New here:" not in "".join(untimed.pages)
+    assert html.count('<tbody class="row new"') == 1 and html.count('class="new"') > 1
+    assert f"**{markdown(name)}**" in text and "**new, not in print**" in text
+    linked = re.search(r'New here: <a href="#([^"]+)"', html)
+    assert linked and linked[1] in page.ids
+    assert 'class="row new"' not in untimed.pages[1] and 'class="new"' not in untimed.pages[1]
+
+
+def test_the_summary_has_each_question_with_its_verdicts(timed: Rendered) -> None:
+    for page in timed.pages:
+        short = re.sub(r"<[^>]*>|\*\*", " ", page.partition("In short")[2].partition("What was measured")[0])
+        shown = " ".join(short.partition("On what data")[0].split())
+        assert re.search(r"compute less than the static network\? .{0,20}holds.{0,30}×0\.700", shown)
+        assert re.search(r"faster on the clock\? .{0,20}holds.{0,30}×1\.300 \(1\.287 to 1\.313\)", shown)
+        assert "3 seeds" in shown and "full size, not trained" in shown and "Against other methods" not in shown
 
 
 def test_only_one_table(stores, tmp_path: Path) -> None:

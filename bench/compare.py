@@ -1,0 +1,170 @@
+"""A method of anyone's beside the published ones: checked, run under a profile's protocol, timed, judged, shown."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench import profiles
+from bench.answers.compare import answer
+from bench.conformance.named import conform
+from bench.experiment import Experiment, ExperimentError, Run, frozen
+from bench.records import Store, write_atomically
+from bench.report import render
+from bench.reproduce import ended_well, own_jobs, run_all, time_all
+from bench.speed.pair import Job, Setting
+from bench.tables.newcomer import static_rows
+from bench.tables.paths import published
+from bench.tables.schema import Table, load
+
+STORE = "shipped and yours"
+"""The label of shipped records and those of a results folder, taken together: seeds and samples of both pair up."""
+
+
+class NotConformingError(Exception):
+    """A method breaks promises; `faults` has a line for each."""
+
+    def __init__(self, method: str, faults: Sequence[str]) -> None:
+        plural = "promise" if len(faults) == 1 else "promises"
+        super().__init__(f"{method} breaks {len(faults)} {plural}; nothing was run and nothing stored")
+        self.faults = list(faults)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to compare: a method with its options, at each of `frames`, from each of `seeds`, in a table or in none."""
+
+    method: str
+    options: Mapping[str, Any]
+    profile: profiles.Profile
+    frames: Sequence[int]
+    seeds: Sequence[int]
+    table: Table | None
+
+    @property
+    def file(self) -> str:
+        """The name of the file that the verdict goes to."""
+        options = "".join(f"-{key}={value}" for key, value in sorted(self.options.items()))
+        return f"compare-{self.method}{options}.json".replace("/", ".").replace(":", ".")
+
+
+def asked(
+    method: str,
+    options: Mapping[str, Any],
+    profile: profiles.Profile,
+    frames: Sequence[int],
+    seeds: Sequence[int],
+    table: str | None,
+) -> Asked:
+    """What is asked for: where it is left open, the seeds of the profile, the frames of the table that it measures.
+
+    Raises:
+        ExperimentError: the profile does not measure the table, or the table nothing at these frames.
+        TableError: there is no such table.
+    """
+    seeds = list(dict.fromkeys(seeds)) or profile.seeds
+    if table is None:
+        return Asked(method, options, profile, list(dict.fromkeys(frames)) or profile.frames[:1], seeds, None)
+    found = load(table)
+    if table not in profile.tables:
+        raise ExperimentError(f"{table}: profile {profile.name} measures {', '.join(profile.tables) or 'no table'}")
+    printed = {row.experiment.frames for row in found.rows if row.experiment}
+    chosen = list(dict.fromkeys(frames)) or sorted(printed & {*profile.frames})
+    if not chosen or {*chosen} - printed:
+        raise ExperimentError(f"{table}: has rows at {', '.join(map(str, sorted(printed)))} frames; give one of them")
+    return Asked(method, options, profile, chosen, seeds, found)
+
+
+def compare(asked: Asked, results: Path, data_root: Path | None, jobs: int) -> tuple[int, dict[str, Any]]:
+    """Checks, runs, times and judges the method, and renders the page; gives the exit status and the answer.
+
+    What is recorded in `results` is not run again. The answer is also stored there.
+
+    Raises:
+        NotConformingError: the method breaks promises. Nothing was run.
+        RegistryError: there is no such method, or it cannot be built.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
+    check(asked.method, asked.options, asked.profile, asked.frames[0], data_root)
+    experiments = [one for one in plan(asked) if not _shipped(one, asked, results, data_root)]
+    if note := outdated(asked, results, data_root):
+        print(note, file=sys.stderr, flush=True)
+    outcomes = run_all(asked.profile, experiments, results, data_root, jobs)
+    done = [one for one, how in outcomes.items() if how == "done"]
+    if not asked.profile.smoke:
+        time_all(timings(asked, done), results, data_root)
+    stores = [(STORE, published().parent / "measured"), (STORE, results / "records")]
+    table = asked.table.id if asked.table else ""
+    found = answer(asked.method, asked.options, asked.profile, asked.frames, asked.table, stores)
+    found["report"] = str(results / "report" / "report.html")
+    write_atomically(results / asked.file, json.dumps(found, indent=1).encode() + b"\n")
+    render(published(), stores, results / "report", highlight=asked.method, table=table)
+    return ended_well(outcomes.values()), found
+
+
+def check(
+    method: str, options: Mapping[str, Any], profile: profiles.Profile, frames: int, data_root: Path | None
+) -> None:
+    """Holds a method to `bench.conformance`.
+
+    Raises:
+        NotConformingError: it breaks promises.
+        RegistryError: there is no such method, or it cannot be built.
+    """
+    print(f"{method}: checking what every method promises", file=sys.stderr, flush=True)
+    if faults := conform(method, profile, frames, dict(options), data_root):
+        raise NotConformingError(method, faults)
+
+
+def _shipped(one: Experiment, asked: Asked, results: Path, data_root: Path | None) -> bool:
+    """Whether a plain network beside the method has a shipped record under this setting: that will do."""
+    if one.method == asked.method:
+        return False
+    return Store(published().parent / "measured").has(Run(one, asked.profile, results, data_root).identity)
+
+
+def outdated(asked: Asked, results: Path, data_root: Path | None) -> str:
+    """A note where the file of a method named as module:Class is younger than what is recorded of it, else ""."""
+    module, colon, _ = asked.method.partition("/")[0].partition(":")
+    found = find_spec(module) if colon else None
+    first = Experiment(asked.method, frozen(asked.options), asked.frames[0], asked.seeds[0])
+    if found is None or found.origin is None:
+        return ""
+    stored = results / "records" / f"{Run(first, asked.profile, results, data_root).identity.id}.json"
+    if not stored.exists() or stored.stat().st_mtime > Path(found.origin).stat().st_mtime:
+        return ""
+    return f"note: {found.origin} was changed after {stored.name} was recorded; if results change, raise its revision"
+
+
+def plan(asked: Asked) -> list[Experiment]:
+    """The method from every seed, and the plain networks that the table puts beside it; short clips first."""
+    found: dict[Experiment, None] = {}
+    for frames in asked.frames:
+        for seed in asked.seeds:
+            found |= {Experiment(name, (), frames, seed): None for name in _twins(asked, frames)}
+            found[Experiment(asked.method, frozen(asked.options), frames, seed)] = None
+    return list(found)
+
+
+def timings(asked: Asked, done: Sequence[Experiment]) -> list[tuple[Experiment, Job]]:
+    """Each finished run of the method against its own twin or itself, and against the table's plain networks."""
+    own = [one for one in done if (one.method, one.options) == (asked.method, frozen(asked.options))]
+    found = list(own_jobs(asked.profile, own).items())
+    for one in own:
+        setting = Setting(asked.profile, one.frames, seed=one.seed)
+        others = [name for name in _twins(asked, one.frames) if name != asked.method.rpartition("/")[2]]
+        found += [(one, Job(one.method, name, dict(one.options), {}, setting)) for name in others]
+    return found
+
+
+def _twins(asked: Asked, frames: int) -> list[str]:
+    """The plain networks of the table at so many frames, but for the method itself."""
+    rows = static_rows(asked.table, asked.method, frames) if asked.table else []
+    names = [row.experiment.method for row in rows if row.experiment]
+    return [name for name in names if name != asked.method or asked.options]

@@ -1,0 +1,105 @@
+"""Folders of frames, one JPEG or PNG a frame, read as videos are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from bench.data.images import read_frame
+from bench.data.split import DataError
+from bench.data.video import Limits, Reader, VideoReader, fits, picture_of, shape_of
+
+PREFIXES = ("img_", "image_", "frame_", "")
+"""Before the number of a frame: of mmaction2 and TSM (img_00001.jpg), of TSM's Kinetics (image_00001.jpg), of others
+(frame_000001.jpg), and of Something-Something V1 and Jester (00001.jpg). The folder's own name, as SlowFast writes
+Something-Something V2 (<folder>_000001.jpg), comes first. Of several in one folder, the first is taken."""
+FRAME = re.compile(r"(.*?)([0-9]+)\.(?:jpe?g|png)", re.IGNORECASE)
+
+
+class FrameReader:
+    """Reads folders of frames in the order of their numbers; what has no file has no place.
+
+    short_side: pixels. rate: None, since nothing tells when a frame was shown.
+
+    Raises:
+        DataError: a rate is asked for.
+    """
+
+    def __init__(self, short_side: int, rate: float | None = None, limits: Limits | None = None) -> None:
+        if rate is not None:
+            raise DataError(f"rate: folders of frames have no time stamps, so that {rate:g} a second cannot be taken")
+        self.short_side, self.limits = short_side, limits or Limits()
+        self.rate: float | None = None
+
+    def __call__(self, path: Path) -> Tensor:
+        """All frames, uint8 (T, H, W, 3).
+
+        Raises:
+            DataError: there is no such folder, no frame in it, one that cannot be read, or more than `limits`.
+        """
+        return self.clip(path, range)
+
+    def clip(self, path: Path, choose: Callable[[int], Sequence[int]]) -> Tensor:
+        """The frames `choose(T)`, uint8 (n, H, W, 3), at the shape that the first of the folder sets.
+
+        Raises:
+            DataError: as above.
+        """
+        files = frame_files(path)
+        if len(files) > self.limits.frames:
+            raise DataError(f"{path}: has more than {self.limits.frames} frames; cut it, or raise the limit")
+        shape = shape_of(path, read_frame(files[0], self.limits.pixels), self.short_side, self.limits)
+        wanted = np.asarray(list(choose(len(files))), np.int64)
+        places, back = np.unique(wanted, return_inverse=True)
+        fits(path, len(wanted), shape[0] * shape[1] * 3, self.limits)
+        resize = VideoReformatter()
+        frames = (read_frame(files[place], self.limits.pixels) for place in places.tolist())
+        return torch.from_numpy(np.stack([picture_of(resize, frame, *shape) for frame in frames]))[
+            torch.from_numpy(back)
+        ]
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The frames in a folder, by number.
+
+    Raises:
+        DataError: there is no such folder, or no frame in it.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        if match := FRAME.fullmatch(name):
+            found.setdefault(match[1], {})[int(match[2])] = name
+    for prefix in (f"{folder.name}_", *PREFIXES):
+        if prefix in found:
+            return [folder / name for _, name in sorted(found[prefix].items())]
+    raise DataError(f"{folder}: has no frames img_00001.jpg, image_00001.jpg, frame_000001.jpg, 00001.jpg or the like")
+
+
+class MediaReader:
+    """Reads videos, and folders of frames, whichever a path is. Raises as these do."""
+
+    def __init__(self, short_side: int, rate: float | None = None, limits: Limits | None = None) -> None:
+        self.short_side, self.rate, self.limits = short_side, rate, limits
+        self._videos = VideoReader(short_side, rate, limits=limits)
+
+    def __call__(self, path: Path) -> Tensor:
+        """The whole video, uint8 (T, H, W, 3)."""
+        return self._of(path)(path)
+
+    def clip(self, path: Path, choose: Callable[[int], Sequence[int]]) -> Tensor:
+        """The frames `choose(T)`, uint8 (n, H, W, 3)."""
+        return self._of(path).clip(path, choose)
+
+    def _of(self, path: Path) -> Reader:
+        return FrameReader(self.short_side, self.rate, self.limits) if path.is_dir() else self._videos

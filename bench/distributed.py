@@ -1,0 +1,235 @@
+"""Several processes as one, started by torchrun: who does which part, and what all of them know together.
+
+Without torchrun there is one process, which does everything. Data and results are in folders that all processes see.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain, zip_longest
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+PATIENCE = timedelta(hours=2)
+"""For the others: one process writes a checkpoint, or builds the data set's index, while they wait."""
+
+
+class DistributedError(Exception):
+    """The processes cannot work together; the message says why."""
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that torchrun started, with a GPU of its own where there are GPUs."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def place() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def first() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return place()[0] == 0
+
+
+def own_part(batch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """This process's equal part of a training batch.
+
+    Raises:
+        DistributedError: it cannot be divided equally.
+    """
+    rank, size = place()
+    if len(batch) % size:
+        raise DistributedError(f"batch: {len(batch)} samples cannot be divided equally among {size} processes")
+    each = len(batch) // size
+    return batch[rank * each : (rank + 1) * each]
+
+
+def in_turns(items: Callable[[int, int], Iterable[Item]], work: Callable[[Item], Answer]) -> list[Answer]:
+    """The answers of `work` to all items, in the order of one process, in every process; each does its own.
+
+    items: given (rank, size), every size-th of the items from number `rank` on. An error in one is raised in all.
+    """
+    rank, size = place()
+    own: tuple[list[Answer], str] = [], ""
+    if size == 1:
+        return [work(item) for item in items(0, 1)]
+    try:
+        own = [work(item) for item in items(rank, size)], ""
+    except Exception as error:
+        if not type(error).__module__.startswith(("bench", "baselines", "vared")):
+            raise
+        own = [], f"process {rank}: {error}"
+    parts: list[Any] = [None] * size
+    dist.all_gather_object(parts, own)
+    faults = [fault for _, fault in parts if fault]
+    if faults:
+        raise DistributedError("; ".join(faults))
+    missing = object()
+    rows = zip_longest(*(answers for answers, _ in parts), fillvalue=missing)
+    return [answer for answer in chain.from_iterable(rows) if answer is not missing]
+
+
+def from_first(value: Item) -> Item:
+    """What the first process has."""
+    if place()[1] == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def wait() -> None:
+    """Until all processes have come to this point."""
+    if place()[1] > 1:
+        dist.barrier()
+
+
+def share_state(module: nn.Module) -> None:
+    """Gives every process the weights and running statistics of the first."""
+    if place()[1] > 1:
+        for value in (*module.parameters(), *module.buffers()):
+            dist.broadcast(value.data, 0)
+
+
+def part_random() -> None:
+    """Lets torch's random numbers differ between processes, that of the first as it is alone."""
+    rank = place()[0]
+    if rank:
+        torch.manual_seed(int(torch.randint(2**62, (1,))) + rank)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """The mean of the processes' gradients, in place; of a parameter that only some used, with zeros for the others."""
+    size = place()[1]
+    if size == 1:
+        return
+    trained = [weight for weight in parameters if weight.requires_grad]
+    used = torch.tensor([weight.grad is not None for weight in trained], dtype=torch.float32)
+    dist.all_reduce(used)
+    taken = [weight for weight, count in zip(trained, used.tolist(), strict=True) if count]
+    if not taken:
+        return
+    flat = torch.cat([_gradient(weight).flatten() for weight in taken])
+    dist.all_reduce(flat)
+    flat /= size
+    for weight, mean in zip(taken, torch.split(flat, [weight.numel() for weight in taken]), strict=True):
+        weight.grad = mean.view_as(weight).clone(memory_format=torch.preserve_format)
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def average_values(values: dict[str, float]) -> dict[str, float]:
+    """The mean over processes of each of the same figures."""
+    size = place()[1]
+    if size == 1:
+        return values
+    found = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
+    dist.all_reduce(found)
+    return dict(zip(sorted(values), (found / size).tolist(), strict=True))
+
+
+@contextmanager
+def synced_norms(module: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation in training takes the statistics of all processes' samples together."""
+    norms = [part for part in module.modules() if type(part) in SYNCED] if place()[1] > 1 else []
+    kinds = [type(norm) for norm in norms]
+    for norm, kind in zip(norms, kinds, strict=True):
+        norm.__class__ = SYNCED[kind]
+    try:
+        yield
+    finally:
+        for norm, kind in zip(norms, kinds, strict=True):
+            norm.__class__ = kind
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over processes, through which gradients flow: each input is in every process's mean."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Of the same shape."""
+        return _averaged(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """As forward: the losses of all processes are averaged in the end."""
+        return _averaged(gradient)
+
+
+def _averaged(x: Tensor) -> Tensor:
+    x = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(x)
+    return x / place()[1]
+
+
+class _Synced(_BatchNorm):
+    """Batch normalisation over equally large parts of a batch, on CPU and GPU (torch's own has no form for CPUs)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As without `_Synced` on the whole batch."""
+        if not self.training:
+            return super().forward(x)
+        size, dims = place()[1], [dim for dim in range(x.dim()) if dim != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        mean: Tensor = _Mean.apply(x.mean(dims))  # type: ignore[no-untyped-call]
+        centred = x - mean.view(shape)
+        variance: Tensor = _Mean.apply(centred.square().mean(dims))  # type: ignore[no-untyped-call]
+        self._remember(mean.detach(), variance.detach(), size * x.numel() // x.shape[1])
+        scale = (variance + self.eps).rsqrt()
+        scale = scale * self.weight if self.affine else scale
+        out: Tensor = centred * scale.view(shape)
+        return out + self.bias.view(shape) if self.affine else out
+
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / (count - 1), share)
+
+
+class _Synced1d(_Synced, nn.BatchNorm1d):
+    pass
+
+
+class _Synced2d(_Synced, nn.BatchNorm2d):
+    pass
+
+
+class _Synced3d(_Synced, nn.BatchNorm3d):
+    pass
+
+
+SYNCED: dict[type[nn.Module], type[_Synced]] = {
+    nn.BatchNorm1d: _Synced1d,
+    nn.BatchNorm2d: _Synced2d,
+    nn.BatchNorm3d: _Synced3d,
+}

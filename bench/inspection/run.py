@@ -1,0 +1,223 @@
+"""From a trained run to a stored inspection: one pass over test clips, and a look at the decisions on record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.data.builders import GENERATED
+from bench.data.sampling import chosen_rows, test_batches
+from bench.data.split import annotated
+from bench.environment import environment
+from bench.experiment import Experiment, Run, run
+from bench.inspection import clips, png
+from bench.inspection.policy import NoDecisionsError, computed
+from bench.inspection.redundancy import ALONG, FIGURES, Likeness, Redundancy, as_clips, likeness, watched
+from bench.inspection.settings import Settings
+from bench.inspection.store import (
+    Inspection,
+    InspectionError,
+    InspectionIdentity,
+    InspectionRecord,
+    InspectionStore,
+    Layer,
+    Pair,
+    Sheet,
+    read_inspection,
+    units_of,
+)
+from bench.method import Batch
+from bench.profiles import Profile
+from bench.records import read_samples
+from bench.training import to_device
+
+TOGETHER = 16
+"""Clips in a batch."""
+
+
+def inspect(
+    experiment: Experiment,
+    profile: Profile,
+    results: Path,
+    data_root: Path | None,
+    settings: Settings,
+    announce: Callable[[float], None] = lambda share: None,
+) -> Inspection:
+    """The inspection of a run, made if it is not stored in `results`; the run is trained and evaluated before, if it
+    is not either. announce: called with the share of the clips seen, or of the training done.
+
+    Raises:
+        InspectionError: the run failed, another process is at it, or the settings name no convolution of it.
+    """
+    found = run(experiment, profile, results, data_root, announce)
+    if found is None or found.status == "failed":
+        why = found.reason if found else f"another process is running it in {results}"
+        raise InspectionError(f"{experiment.label}: {why}")
+    one = Run(experiment, profile, results, data_root, announce)
+    _check_layer(one.method, settings.layer)
+    store = InspectionStore(results / "records" / "inspected")
+    identity = InspectionIdentity(run=one.identity, settings=settings)
+    path = store.path(identity)
+    if path.exists():
+        return Inspection("yours", path, read_inspection(path))
+    with one.lock() as held:
+        if not held:
+            raise InspectionError(f"{experiment.label}: another process is at it in {results}")
+        one.train()  # to the end already: the weights
+    started = time.monotonic()
+    protocol = {"split": "test", "views": "one centre clip", "batch": TOGETHER, "device": one.method.device.type}
+    record = InspectionRecord(
+        identity=identity,
+        status="done",
+        protocol=protocol,
+        environment=environment(),
+        generated=one.dataset.name in GENERATED,
+        classes=list(one.dataset.test.classes),
+    )
+    try:
+        values, samples = _Look(one, settings, announce).found()
+    except (RuntimeError, NoDecisionsError) as error:  # RuntimeError: torch's own, such as too little memory
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return Inspection("yours", path, store.write(record.model_copy(update={"status": "failed", "reason": reason})))
+    values["seconds"] = round(time.monotonic() - started, 1)
+    return Inspection("yours", path, store.write(record.model_copy(update=values), samples))
+
+
+class _Look:
+    """One look at a trained run. missing: what was not looked at, and why."""
+
+    def __init__(self, one: Run, settings: Settings, announce: Callable[[float], None]) -> None:
+        self.one, self.settings, self.announce = one, settings, announce
+        self.method, self.split = one.method.eval(), one.dataset.test
+        self.rows = chosen_rows(self.split, settings.clips)
+        self.units = units_of(self.method.details())
+        self.missing: dict[str, str] = {}
+
+    def found(self) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Fields of the record, and the figures by clip."""
+        if self.method.decisions():
+            self.missing["redundancy"] = "it decides what it computes: asked of networks that compute everything"
+            redundancy = None
+        else:
+            self.missing["decisions"] = "it decides nothing"
+            redundancy = Redundancy(self.method, self.settings.rule)
+        fields: dict[str, Any] = {"units": self.units, "sheet": self._sheet()}
+        samples = self._clips(redundancy)
+        if redundancy:
+            fields |= {"layers": _layers(redundancy), "left_out": _named(redundancy.left_out)}
+            fields["pairs"] = self._pairs(redundancy)
+        return {**fields, "missing": self.missing}, samples
+
+    def _batches(self, rows: NDArray[np.int64]) -> Any:
+        method = self.method
+        for batch in test_batches(self.split, method.spec, self.one.sampling, 1, 1, TOGETHER, rows):
+            yield to_device(batch, method.device)
+
+    def _clips(self, redundancy: Redundancy | None) -> pd.DataFrame:
+        """One row a clip."""
+        motion, figures = list[NDArray[np.float32]](), list[Tensor]()
+        for number, batch in enumerate(self._batches(self.rows)):
+            motion.append(clips.estimated_motion(batch.sample, self.method.spec))
+            if redundancy:
+                figures.append(redundancy.add(batch.sample))
+            self.announce(min(1.0, (number + 1) * TOGETHER / len(self.rows)))
+        rows, split = self.rows, self.split
+        about = {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows]}
+        table = pd.DataFrame({**about, "estimated.motion": np.concatenate(motion)})
+        if redundancy:
+            found = torch.cat(figures).numpy().astype(np.float32)
+            table = pd.concat([table, pd.DataFrame(found, columns=list(FIGURES))], axis=1)
+        attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
+        attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))
+        return pd.concat([table, attributes], axis=1)
+
+    def _sheet(self) -> Sheet | None:
+        """The dearest and cheapest clips of some classes, by the decisions on record."""
+        why = "" if self.settings.classes else "no classes were asked for"
+        why = why if self.units else self.missing.get("decisions", "it does not state what its decisions compute")
+        if why := "its answers are no classes" if annotated(self.split) else why:
+            self.missing["clips"] = why
+            return None
+        record = self.one.store.read(self.one.identity)
+        table = read_samples(self.one.store.folder / f"{record.identity.id}.json", record).set_index("index")
+        strips = clips.extremes(computed(table, self.units), table["target"], self.split.classes, self.settings.classes)
+        return clips.sheet(self.split, self.method.spec, self.one.sampling, strips)
+
+    def _pairs(self, redundancy: Redundancy) -> list[Pair]:
+        """The most similar maps of one layer in the first clip."""
+        names = {_plain(name): name for name in redundancy.layers}
+        wanted = self.settings.layer or next(iter([*names][len(names) // 2 :]), "")
+        if wanted not in names:
+            self.missing["feature maps"] = f"layer {wanted!r} is left out" if wanted else "every layer is left out"
+            return []
+        batch: Batch = next(iter(self._batches(self.rows[:1])))
+        seen = list[Tensor]()
+        with (
+            torch.no_grad(),
+            watched(self.method, lambda name, maps: seen.append(maps) if name == names[wanted] else None),
+        ):
+            self.method(batch.sample)
+        maps, why = as_clips(seen[0], 1)
+        assert maps is not None, why
+        return [pair for along in ALONG if (pair := _closest(maps[0], along, wanted, int(self.rows[0]), self.settings))]
+
+
+def _check_layer(method: nn.Module, layer: str) -> None:
+    names = [_plain(name) for name, module in method.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    if layer and layer not in names:
+        near = get_close_matches(layer, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise InspectionError(f"no convolution {layer!r}; {hint}")
+
+
+def _plain(name: str) -> str:
+    """A layer's name without that of the network around it."""
+    return name.removeprefix("network.")
+
+
+def _named(left_out: dict[str, str]) -> dict[str, str]:
+    return {_plain(name): why for name, why in left_out.items()}
+
+
+def _layers(redundancy: Redundancy) -> list[Layer]:
+    """What was summed up, layer by layer."""
+    found = []
+    for name, sums in redundancy.layers.items():
+        channels, frames, height, width = sums.shape
+        figures = {key: value for key, value in zip(FIGURES, sums.mean.tolist(), strict=True) if value == value}
+        found.append(
+            Layer(name=_plain(name), channels=channels, frames=frames, height=height, width=width, figures=figures)
+        )
+    return found
+
+
+def _closest(maps: Tensor, along: str, layer: str, video: int, settings: Settings) -> Pair | None:
+    """The pair of (C, T, H, W) with the highest correlation along time or channels; None where no pair has one."""
+    span = maps.max() - maps.min() if settings.rule.scale == "range" else torch.ones((), device=maps.device)
+    grouped = (maps if along == "temporal" else maps.transpose(0, 1)).double()
+    like: Likeness = likeness(grouped.flatten(2) / span.clamp(min=1e-30), settings.rule, False)
+    cc = like.cc.nan_to_num(-2).masked_fill(~like.counted, -2)
+    group, first, second = (int(place) for place in np.unravel_index(int(cc.argmax()), tuple(cc.shape)))
+    if cc[group, first, second] < -1:
+        return None
+    both = torch.cat([grouped[group, first], grouped[group, second]], 1)
+    grey = (both - both.min()) / (both.max() - both.min()).clamp(min=1e-30)
+    return Pair(
+        along=along,  # type: ignore[arg-type]
+        layer=layer,
+        video=video,
+        of=group,
+        places=(first, second),
+        cc=float(cc[group, first, second]),
+        rmse=float(like.rmse[group, first, second]),
+        picture=png.encode((grey * 255).round().to(torch.uint8).cpu().numpy()),
+    )

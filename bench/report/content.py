@@ -1,0 +1,80 @@
+"""What a report is made of, read once: tables joined with records, timings, inspections and training logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.inspection.store import Inspection, inspections
+from bench.report.logs import Log, logs
+from bench.tables.comparison import Line, compare, frames
+from bench.tables.join import Joined, join
+from bench.tables.newcomer import with_method
+from bench.tables.runs import Block, blocks
+from bench.tables.schema import ids, load
+from bench.tables.speed_truth import SpeedLine, speed_lines
+from bench.tables.static_costs import CostLine, cost_lines, reference
+from bench.tables.timings import Timing, timings
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that pages and pictures are drawn from.
+
+    found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
+    measures them. compared: where several methods were run on the same data at as many frames. speeds: the timings as
+    lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the stem of the
+    record's file; undrawn: what is wrong with those that cannot be drawn. highlight: the name of a method that is
+    marked, "" for none.
+    """
+
+    found: Sequence[Block]
+    timed: Sequence[Timing]
+    joined: Sequence[Joined]
+    compared: Sequence[tuple[Block, int, Sequence[Line]]] = ()
+    speeds: Sequence[SpeedLine] = ()
+    costs: Sequence[CostLine] = ()
+    inspections: Sequence[Inspection] = ()
+    logs: Mapping[str, Log] = field(default_factory=dict)
+    undrawn: Sequence[str] = ()
+    highlight: str = ""
+
+
+def gather(
+    published: Path, stores: Sequence[tuple[str, Path]], only: Sequence[str] = (), highlight: str = "", table: str = ""
+) -> Content:
+    """Reads tables, records, timings and logs, and joins them.
+
+    stores: labelled folders of records, with the timings in "speed" below; those that do not exist hold nothing.
+    only: the tables to read, and nothing that does not belong to them; all, if there are none. highlight: the method to
+    mark. table: the one in which that method gets rows of its own.
+
+    Raises:
+        TableError: a table file is faulty, or there is no table of that name.
+        RecordError: a record is faulty, or its per-video file is missing or changed.
+        SpeedError: a timing is faulty.
+        InspectionError: an inspection is faulty.
+    """
+    found, timed, (curves, undrawn) = blocks(stores), timings(stores), logs(stores)
+    tables = [load(id, published) for id in only or ids(published)]
+    tables = [with_method(one, highlight, found) if one.id == table else one for one in tables]
+    return Content(
+        found,
+        timed,
+        [join(table, found, timed) for table in tables],
+        compared=_comparisons(found, timed) if not only else [],
+        speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
+        costs=cost_lines(tables, reference(published)),
+        inspections=inspections(stores),
+        logs=curves,
+        undrawn=undrawn,
+        highlight=highlight,
+    )
+
+
+def _comparisons(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:
+    """Where at least two methods were run on the same data at as many frames: (block, frames, lines)."""
+    judged = [block for block in found if not block.smoke]
+    lines = [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]
+    return [entry for entry in lines if len(entry[2]) > 1]

@@ -1,0 +1,70 @@
+"""Pictures of the inside of networks: what decisions compute, for which clips, and how redundant feature maps are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bench.inspection.settings import Settings
+from bench.inspection.store import Inspection
+from bench.report.figures.heat import heat_map
+from bench.report.figures.layers import by_layer
+from bench.report.figures.motion import policies_by_motion, redundancy_by_clip
+from bench.report.figures.picture import Picture
+from bench.report.figures.subject import Subject
+from bench.report.figures.thumbnails import feature_maps, strips
+from bench.tables.runs import Block, Run
+
+if TYPE_CHECKING:
+    from bench.report.content import Content
+
+
+def insight_pictures(content: Content) -> list[Picture]:
+    """What the stored decisions and inspections allow, policies first."""
+    deciding = [(block, list(_deciding(block))) for block in content.found if not block.smoke]
+    decided = [subject for _, found in deciding for subject in found]
+    looked = list(_inspected(content.inspections))
+    drawn = [
+        *(heat_map(subject, runs) for subject, runs in decided),
+        *(picture for block, found in deciding for picture in policies_by_motion(block, found)),
+        *(by_layer(subject, group) for subject, group in looked),
+        *(redundancy_by_clip(subject, group) for subject, group in looked),
+        *(feature_maps(subject, group) for subject, group in looked),
+        *(strips(subject, group) for subject, group in looked),
+    ]
+    return [picture for picture in drawn if picture]
+
+
+def _deciding(block: Block) -> Iterator[tuple[Subject, Sequence[Run]]]:
+    """The finished runs with stored decisions, those of one method in its latest revision together, by seed."""
+    groups: dict[tuple[str, str, int], list[Run]] = {}
+    for run in block.runs:
+        who = run.record.identity
+        if run.record.status == "done" and run.record.samples_file and _decides(run):
+            groups.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
+    for runs in groups.values():
+        latest = max(run.record.identity.method_revision for run in runs)
+        kept = [run for run in runs if run.record.identity.method_revision == latest]
+        kept.sort(key=lambda run: run.record.identity.seed)
+        yield Subject(block.store, kept[0].record.identity, block.name), kept
+
+
+def _decides(run: Run) -> bool:
+    return any(name.startswith("decision.") for name in run.samples.columns)
+
+
+def _inspected(inspections: Sequence[Inspection]) -> Iterator[tuple[Subject, Sequence[Inspection]]]:
+    """The finished inspections of one method at the same settings together, by seed."""
+    groups: dict[str, list[Inspection]] = {}
+    for one in inspections:
+        who = one.record.identity
+        alike = who.model_copy(update={"run": who.run.model_copy(update={"seed": 0})})
+        if one.record.status == "done":
+            groups.setdefault(f"{one.store} {alike.id}", []).append(one)
+    for group in groups.values():
+        group.sort(key=lambda one: one.record.identity.run.seed)
+        first = group[0].record.identity
+        own = first.settings.model_dump(exclude_defaults=True)
+        apart = "" if first.settings == Settings() else f"with {json.dumps(own, sort_keys=True)}"
+        yield Subject(group[0].store, first.run, f"{first.run.profile} ({group[0].store})", apart), group

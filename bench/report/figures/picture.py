@@ -1,0 +1,101 @@
+"""One picture: what it is called, how it is drawn, and its forms for the page and for files."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench.records import write_atomically
+from bench.report.figures.style import VARIABLES, look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Section = Literal["accuracy", "speed", "training", "policy", "redundancy", "clips"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    id: stem of its files, stable, "pareto-digits-8f". section: the part of the page it belongs to. caption: what is
+    drawn, from which records, how many seeds; plain text. draw: makes the figure anew, under `style.look`.
+    """
+
+    id: str
+    section: Section
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+    @cached_property
+    def _forms(self) -> tuple[str, bytes]:
+        """SVG and PDF of one drawing; the same picture gives the same bytes."""
+        with look(self.id):
+            figure = self.draw()
+            svg, pdf = io.StringIO(), io.BytesIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": self.title})
+            figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Title": self.title})
+        return svg.getvalue(), pdf.getvalue()
+
+
+def slug(*parts: str) -> str:
+    """Names as the stem of a file and part of an id: lower case, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(part for part in parts if part).lower()).strip("-")
+
+
+def inline(picture: Picture) -> str:
+    """The picture as an SVG element for the page.
+
+    Text, axes and series take the colours and the font of the page (the variables of its style sheet), so that it is
+    readable in light and dark; ids begin with the picture's own, so that several share a page.
+    """
+    svg = picture._forms[0]
+    body = svg[svg.index("<g ") : svg.rindex("</svg>")]
+    styles = re.search(r"<style[^>]*>.*?</style>", svg, re.S)
+    assert styles
+    for colour, variable in VARIABLES.items():
+        body = body.replace(colour, f"var({variable}, {colour})")
+    body = re.sub(r'\bid="', f'id="{picture.id}-', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{picture.id}-", body)
+    body = re.sub(r"; font-family: [^;\"]*|<!--.*?-->\s*", "", body, flags=re.S)
+    body = re.sub(r' (?:d|x|y|transform)="[^"]*"', _shortened, body)
+    width, height = _size(svg)
+    name = html.escape(picture.title)
+    return (
+        f'<svg class="picture" role="img" aria-labelledby="{picture.id}-title" viewBox="0 0 {width} {height}" '
+        f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<title id="{picture.id}-title">{name}</title>{_lines(body)}</svg>'
+    )
+
+
+def _size(svg: str) -> tuple[str, str]:
+    """Width and height in points, as in the viewBox."""
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert found
+    return found[1], found[2]
+
+
+def _shortened(attribute: re.Match[str]) -> str:
+    """With places to a hundredth of a point."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+
+def _lines(body: str) -> str:
+    """Without indentation."""
+    return re.sub(r"\n\s*", "\n", body)
+
+
+def save(picture: Picture, folder: Path) -> list[Path]:
+    """Writes `folder`/<id>.svg and .pdf, on white; gives their paths."""
+    svg, pdf = picture._forms
+    paths = [folder / f"{picture.id}.svg", folder / f"{picture.id}.pdf"]
+    for path, data in zip(paths, (svg.encode(), pdf), strict=True):
+        write_atomically(path, data)
+    return paths

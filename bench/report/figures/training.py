@@ -1,0 +1,99 @@
+"""Training seen: what a method logged, a small panel for each quantity, a thin line for each seed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.report.figures.picture import Picture, slug
+from bench.report.figures.style import SERIES, SMALL, SOFT, WIDTH, clean, grid, place, sheet
+from bench.report.logs import Log
+from bench.tables.comparison import described
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bench.report.content import Content
+    from bench.tables.runs import Block, Run
+
+_LEFT, _HEIGHT, _STEP, _TOP = 40.0, 84.0, 128.0, 18.0
+_ACROSS = 2
+_MOST = 80
+"""Points of a curve: this narrow, more are not seen."""
+
+
+def training(content: Content) -> list[Picture]:
+    """A picture for each method with its options and frames in a block, of whose latest revision logs are stored."""
+    found = []
+    for block in content.found:
+        for runs in _alike(block):
+            seen = [run for run in runs if content.logs.get(run.path.stem) and content.logs[run.path.stem].columns]
+            if seen:
+                found.append(_picture(block, seen, [content.logs[run.path.stem] for run in seen]))
+    return found
+
+
+def _alike(block: Block) -> list[list[Run]]:
+    """The runs of the latest revision of each method, those that differ in their seeds together."""
+    found: dict[tuple[str, str, int], list[Run]] = {}
+    for run in block.runs:
+        who = run.record.identity
+        found.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
+    latest = [max(run.record.identity.method_revision for run in runs) for runs in found.values()]
+    pairs = zip(found.values(), latest, strict=True)
+    return [[run for run in runs if run.record.identity.method_revision == last] for runs, last in pairs]
+
+
+def _picture(block: Block, runs: Sequence[Run], logs: Sequence[Log]) -> Picture:
+    who = runs[0].record.identity
+    name = described(who.method, who.options)
+    frames = f"{who.frames} frame{'' if who.frames == 1 else 's'}"
+    seeds = ", ".join(str(run.record.identity.seed) for run in runs)
+    caption = (
+        f"What {name} logged in training at {frames}, profile {block.name}, data set {block.dataset}: of one batch each"
+        f" time, by the step of the whole training; a thin line is a seed ({seeds}). Dotted: where the next stage"
+        f" begins; stages: {', '.join(stage for stage, _ in logs[0].stages)}."
+    )
+    stem = slug("training", block.profile, block.apart, f"{who.frames}f", name, block.store)
+    return Picture(stem, "training", f"Training of {name}, {block.name}, {frames}", caption, partial(_draw, logs))
+
+
+def _draw(logs: Sequence[Log]) -> Figure:
+    names = list(dict.fromkeys(name for log in logs for name in log.columns))
+    rows = math.ceil(len(names) / _ACROSS)
+    figure = sheet(rows * _STEP)
+    width = WIDTH / _ACROSS - _LEFT - 8
+    for number, name in enumerate(names):
+        row, column = divmod(number, _ACROSS)
+        axes = place(figure, _LEFT + column * WIDTH / _ACROSS, row * _STEP + _TOP, width, _HEIGHT)
+        _panel(axes, name, logs)
+        if number >= len(names) - _ACROSS:
+            axes.set_xlabel("step")
+    return figure
+
+
+def _panel(axes: Axes, name: str, logs: Sequence[Log]) -> None:
+    """One quantity: a line a seed."""
+    axes.set_title(clean(name), fontsize=SMALL)
+    for number, log in enumerate(logs):
+        if name in log.columns:
+            axes.plot(*_thinned(log, name), color=SERIES[number % len(SERIES)], linewidth=0.8)
+    for _, first in logs[0].stages[1:]:
+        axes.axvline(logs[0].steps[first - 1], color=SOFT, linewidth=0.6, linestyle=":")
+    axes.set_xlim(0, max(log.steps[-1] for log in logs))
+    for along in ("x", "y"):
+        axes.locator_params(axis=along, nbins=4)
+    grid(axes)
+
+
+def _thinned(log: Log, name: str) -> tuple[list[float], list[float]]:
+    """Steps and values; of long logs the means of equal parts. What a stage did not log is a gap."""
+    steps, values = (np.array(given, dtype=float) for given in (log.steps, log.columns[name]))
+    parts = [part for part in np.array_split(np.arange(len(steps)), min(len(steps), _MOST)) if len(part)]
+    return [float(steps[part].mean()) for part in parts], [float(values[part].mean()) for part in parts]

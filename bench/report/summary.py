@@ -1,0 +1,185 @@
+"""What a reader should know first: the claims that were judged, under the few questions that they answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.report import text
+from bench.report.content import Content
+from bench.report.views import anchor, claim_key, compared, label
+from bench.tables.comparison import TOLERANCE, described
+from bench.tables.join import ClaimResult
+from bench.tables.schema import Claim, Table
+from bench.tables.verdicts import Judgement, Verdict
+
+QUESTIONS = {
+    "saves": "Does it compute less than the static network?",
+    "loss": "At no loss?",
+    "faster": "Is it faster on the clock?",
+    "input": "Does the cost follow the input?",
+    "controls": "Are the decisions about the clip?",
+    "others": "Against other methods",
+    "parts": "Its parts, options and losses",
+    "analysis": "Redundancy of features",
+}
+"""The questions in the order of the page."""
+
+_ASKED = {
+    "speed_ratio": "faster",
+    "cost_spread": "input",
+    "motion": "input",
+    "difficulty": "input",
+    "class_spread": "input",
+    "layer_spread": "input",
+    "class_range": "input",
+    "reduction": "saves",
+    "RP": "analysis",
+    "redundancy_motion": "analysis",
+    "redundancy_object": "analysis",
+}
+"""The question that a statistic answers, whatever is compared."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judged statement, in words.
+
+    subject: the method it is about, for people; method: its name in records. figure, interval: as shown; margin: what
+    was stated beforehand. on: data set and seeds, or machine. block, machine: by which the page filters, "" for any.
+    link: where it stands in the page, and `place` what that is called.
+    """
+
+    text: str
+    subject: str
+    method: str
+    verdict: Verdict
+    figure: str
+    interval: str
+    margin: str
+    on: str
+    link: str
+    place: str
+    reason: str = ""
+    seeds: int = 0
+    block: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with what answers it, most telling first."""
+
+    id: str
+    title: str
+    findings: Sequence[Finding]
+
+    @property
+    def tally(self) -> Counter[str]:
+        """How many of the findings have which verdict."""
+        return Counter(finding.verdict for finding in self.findings)
+
+
+def summary(content: Content) -> list[Question]:
+    """The questions that something answers. Most telling is what was seen at full size, then what has most seeds."""
+    found: dict[str, list[Finding]] = {id: [] for id in QUESTIONS}
+    for id, finding in [*_claimed(content), *_controlled(content)]:
+        found[id].append(finding)
+    return [Question(id, title, sorted(found[id], key=_rank)) for id, title in QUESTIONS.items() if found[id]]
+
+
+def _rank(finding: Finding) -> tuple[bool, int]:
+    return not finding.machine, -finding.seeds
+
+
+def _claimed(content: Content) -> Iterator[tuple[str, Finding]]:
+    """Every claim that was judged, once: on every machine at full size, and from the records with most seeds."""
+    seen = set()
+    for joined in content.joined:
+        for result in joined.claims:
+            for finding in [*_at_points(joined.table, result), *_at_best(joined.table, result)]:
+                key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
+                if key not in seen:
+                    yield _question(joined.table, result.claim), finding
+                seen.add(key)
+
+
+def _at_points(table: Table, result: ClaimResult) -> Iterator[Finding]:
+    for setting, judgement in result.points:
+        if judgement.interval is not None and setting:
+            on = f"full size, not trained; {setting.text}"
+            yield _finding(table, result.claim, judgement, on, machine=setting.where)
+
+
+def _at_best(table: Table, result: ClaimResult) -> Iterator[Finding]:
+    judged = [item for item in result.latest if item.judgement.interval is not None]
+    if judged:
+        best = max(judged, key=lambda item: item.judgement.seeds)
+        on = f"{best.block.dataset}, {text.seeds(best.judgement.seeds)}"
+        on += f"; {best.setting.text}" if best.setting else ""
+        yield _finding(table, result.claim, best.judgement, on, block=best.block.name)
+
+
+def _question(table: Table, claim: Claim) -> str:
+    """Which question a claim answers: against its static network, itself with other options, or another method."""
+    if claim.statistic in _ASKED:
+        return _ASKED[claim.statistic]
+    own, other = (table.row(id).experiment if id else None for id in (claim.row, claim.against))
+    if own is None or other is None:
+        return "others"
+    if own.method == other.method:
+        return "parts"
+    if own.method.partition("/")[2] != other.method:
+        return "others"
+    return "saves" if claim.statistic == "cost_ratio" else "loss"
+
+
+def _finding(
+    table: Table, claim: Claim, judgement: Judgement, on: str, *, block: str = "", machine: str = ""
+) -> Finding:
+    assert judgement.interval is not None
+    own = table.row(claim.row).experiment
+    return Finding(
+        text=claim.text,
+        subject=described(own.method, own.options) if own else "",
+        method=own.method if own else "",
+        verdict=judgement.verdict,
+        figure=text.with_unit(judgement.interval.value, claim),
+        interval=text.bounds(judgement.interval, claim),
+        margin=text.margin(claim),
+        on=on,
+        link=anchor(table.id, claim.id),
+        place=label(table),
+        reason=judgement.reason,
+        seeds=judgement.seeds,
+        block=block,
+        machine=machine,
+    )
+
+
+def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
+    """Whether learned decisions beat those that do not look at the clip; controls of about the same cost first."""
+    for number, (block, frames, lines) in enumerate(content.compared):
+        for line in lines:
+            scored = [control for control in line.controls if control.gain is not None]
+            for control in sorted(scored, key=lambda control: abs(control.cost - 1) > TOLERANCE):
+                assert control.gain is not None
+                yield (
+                    "controls",
+                    Finding(
+                        text=f"{frames} frame{'' if frames == 1 else 's'}: better than {control.name}",
+                        subject=line.name,
+                        method=line.method,
+                        verdict=control.verdict,
+                        figure=f"{text.points(control.gain, '+')} points",
+                        interval=text.span(control.gain, "+") or "no interval",
+                        margin=f"{control.of}, difference > 0 points, at {text.fixed(control.cost, 2)} of the cost",
+                        on=f"{block.dataset}, {text.seeds(line.seeds)}",
+                        link=compared(number),
+                        place="Comparison",
+                        reason=control.reason,
+                        seeds=line.seeds,
+                        block=block.name,
+                    ),
+                )

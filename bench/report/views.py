@@ -1,0 +1,296 @@
+"""What the templates ask of joined tables, claims, blocks and timings: pure functions of data already read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bench.accuracy.intervals import Interval
+from bench.records import Identity, Record
+from bench.report import text
+from bench.report.content import Content
+from bench.tables.comparison import described
+from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow
+from bench.tables.newcomer import is_new
+from bench.tables.runs import Block, Run, flat
+from bench.tables.schema import Claim, Column, Erratum, Row, Table
+from bench.tables.speed_truth import SpeedLine
+from bench.tables.speeds import Setting, setting
+from bench.tables.static_costs import REPRODUCED, CostLine, StaticCost
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the counters say of one method: summed over its seeds, and for one sample of a static network.
+
+    samples: of the test set. accounted, executed: multiply-adds of those. ours, fvcore: of one sample, None where the
+    network is not static.
+    """
+
+    block: Block
+    method: str
+    name: str
+    samples: int
+    accounted: int
+    executed: int
+    ours: int | None
+    fvcore: int | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are printed together, with the columns that they fill."""
+
+    name: str
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+
+    @property
+    def labels(self) -> list[str]:
+        """The heads of the label columns."""
+        return list(dict.fromkeys(label for row in self.rows for label in row.labels))
+
+
+def groups(table: Table) -> list[Group]:
+    """The table's groups in the order of print, each with the columns that it fills."""
+    found = []
+    for name in dict.fromkeys(row.group for row in table.rows):
+        rows = [row for row in table.rows if row.group == name]
+        filled = [any(cells) for cells in zip(*(row.cells for row in rows), strict=True)]
+        found.append(Group(name, rows, [c for c, full in zip(table.columns, filled, strict=True) if full]))
+    return found
+
+
+def published_text(table: Table, row: Row, column: Column) -> str:
+    """The cell as printed."""
+    return row.cells[table.columns.index(column)]
+
+
+def place(table: Table, erratum: Erratum) -> str:
+    """The cell that an erratum is about, by its labels in print."""
+    row = table.row(erratum.row)
+    heads = {column.id: column.label for column in table.columns}
+    labels = [f"{name} {text}" for name, text in row.labels.items() if text]
+    return ", ".join([*([row.group] if row.group else []), *labels, heads.get(erratum.column, erratum.column)])
+
+
+def counts(joined: Sequence[Joined], block: Block) -> Counter[str]:
+    """How many different claims have which verdict in a block; tables that share their records may repeat one."""
+    verdicts: dict[str, str] = {}
+    for table in joined:
+        for result in table.claims:
+            for item in result.latest:
+                if item.block is block:
+                    key = (*claim_key(table.table, result.claim), item.setting)
+                    verdicts[repr(key)] = item.judgement.verdict
+    return Counter(verdicts.values())
+
+
+def point_counts(joined: Sequence[Joined]) -> Counter[str]:
+    """How many claims at published operating points have which verdict, one a machine."""
+    return Counter(judgement.verdict for table in joined for result in table.claims for _, judgement in result.points)
+
+
+def claim_key(table: Table, claim: Claim) -> tuple[str, ...]:
+    """What tells a claim from others that the same records decide; tables that share rows may repeat one."""
+    compared = [table.row(id).experiment if id else None for id in (claim.row, claim.against)]
+    return repr(compared), claim.statistic, claim.relation, repr(claim.margin)
+
+
+def heading(table: Table) -> str:
+    """The title, with its number where it has one."""
+    number = short(table.id)
+    return f"{number}: {table.title}" if number != table.id else table.title
+
+
+def short(id: str) -> str:
+    """ "Table 1" and "Figure 3" for people; other ids as they are."""
+    kind = re.fullmatch(r"(table|figure)(\d+)", id)
+    return f"{kind[1].capitalize()} {kind[2]}" if kind else id
+
+
+def label(table: Table) -> str:
+    """A table in a word or two."""
+    number = short(table.id)
+    return number if number != table.id else table.title.partition(":")[0]
+
+
+def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
+    """The claims that were judged from some block, or from none."""
+    return [claim for claim in claims if any(j.judgement.interval is not None for j in claim.latest) == wanted]
+
+
+def judging(claims: Sequence[ClaimResult]) -> list[Block]:
+    """The blocks from which any of these claims was judged, or could have been."""
+    found = {id(item.block): item.block for claim in claims for item in claim.latest}
+    return list(found.values())
+
+
+def idle(claims: Sequence[ClaimResult]) -> dict[str, list[ClaimResult]]:
+    """The claims that were not judged, by the reason."""
+    found: dict[str, list[ClaimResult]] = {}
+    for claim in (claim for claim in ran(claims, False) if not claim.points):
+        blocks = [(item.block.name, item.judgement.reason) for item in claim.latest]
+        found.setdefault(claim.never or text.reasons(blocks, 0) or "no record", []).append(claim)
+    return found
+
+
+def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
+    """The blocks in which a row was run."""
+    return [row for row in rows if row.seeds]
+
+
+def why_not(rows: Sequence[MeasuredRow]) -> str:
+    """Why a row was not run in the blocks that do not have it; smoke runs are not there to fill rows."""
+    missing = [(row.block.name, row.reason) for row in rows if not row.seeds and not row.block.smoke]
+    return text.reasons(missing, len(measured(rows))) if missing else ""
+
+
+def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
+    """What earlier revisions were judged to be, where they were run."""
+    return [(claim, item) for claim in claims for item in claim.earlier]
+
+
+def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
+    """Where margin, interval and the claim's side lie, in percent of a bar's width; None without an interval."""
+    places = [found.low, found.high, claim.margin]
+    span = max(places) - min(places)
+    if not span > 0:
+        return None
+    start = min(places) - 0.15 * span
+    low, high, margin = (round(100 * (place - start) / (1.3 * span), 1) for place in places)
+    below = claim.relation.startswith("<")
+    side = (0.0, margin) if below else (margin, round(100 - margin, 1))
+    width = max(round(high - low, 1), 1.0)
+    return {"low": low, "width": width, "margin": margin, "side": side[0], "side_width": side[1]}
+
+
+def settings(block: Block, part: str) -> list[tuple[str, str]]:
+    """The "protocol" or "environment" of a block's records."""
+    return text.settings(getattr(run.record, part) for run in block.runs)
+
+
+def timing_settings(lines: Sequence[SpeedLine], part: str) -> list[tuple[str, str]]:
+    """The "protocol" or "environment" of timings."""
+    return text.settings(getattr(line.record, part) for line in lines)
+
+
+def untold(lines: Sequence[SpeedLine]) -> list[str]:
+    """Why the devices told nothing, or not all, of themselves, each reason once."""
+    told = [(key, value) for line in lines for key, value in flat(line.record.telemetry).items()]
+    return list(dict.fromkeys(value for key, value in told if key.endswith("reason") and value))
+
+
+def by_subject(lines: Sequence[SpeedLine]) -> list[list[SpeedLine]]:
+    """Lines of one row and subject together, in their order."""
+    return [list(found) for _, found in groupby(lines, key=lambda line: (line.record.row, line.subject))]
+
+
+def point_settings(claims: Sequence[ClaimResult]) -> list[Setting]:
+    """The machines on which claims were judged at published operating points, by one setting each."""
+    settings = {key.machine: key for claim in claims for key, _ in claim.points if key}
+    return [settings[machine] for machine in sorted(settings)]
+
+
+def clocked(claims: Sequence[ClaimResult]) -> list[ClaimResult]:
+    """The claims that were judged at published operating points."""
+    return [claim for claim in claims if claim.points]
+
+
+def at_points(lines: Sequence[SpeedLine], wanted: bool) -> list[SpeedLine]:
+    """The timings at published operating points, or all others."""
+    return [line for line in lines if bool(line.record.row) == wanted]
+
+
+def notes(block: Block) -> list[str]:
+    """What the records note of their data and their run, each note once."""
+    return list(dict.fromkeys(note for run in block.runs for note in run.record.notes))
+
+
+def records(block: Block) -> list[Record]:
+    """The records of a block, in the order of their file names."""
+    return [run.record for run in block.runs]
+
+
+def most_seeds(block: Block) -> int:
+    """The most seeds that any method of the block was finished with."""
+    seeds = Counter((who.method, repr(who.options), who.frames, who.method_revision) for who in _finished(block))
+    return max(seeds.values(), default=0)
+
+
+def _finished(block: Block) -> list[Identity]:
+    return [run.record.identity for run in block.runs if run.record.status == "done"]
+
+
+def method_of(table: Table, row: str) -> str:
+    """The method that measures a row, "" where none does."""
+    run = table.row(row).experiment
+    return run.method if run else ""
+
+
+def place_of(line: SpeedLine) -> str:
+    """The machine of a timing."""
+    return setting(line.timing).where
+
+
+def agreements(blocks: Sequence[Block]) -> list[Agreement]:
+    """What the counters say of every method in the records, with the seeds of its latest revision together."""
+    return [line for block in blocks for line in _agreements(block)]
+
+
+def _agreements(block: Block) -> list[Agreement]:
+    found: dict[tuple[str, int], list[Run]] = {}
+    for run in (run for run in block.runs if run.record.executed.get("accounted")):
+        who = run.record.identity
+        found.setdefault((described(who.method, who.options), who.frames), []).append(run)
+    return [_agreement(block, name, runs) for (name, _), runs in found.items()]
+
+
+def _agreement(block: Block, name: str, runs: Sequence[Run]) -> Agreement:
+    latest = max(run.record.identity.method_revision for run in runs)
+    records = [run.record for run in runs if run.record.identity.method_revision == latest]
+    samples, accounted, executed = (
+        sum(record.executed.get(key, 0) for record in records) for key in ("samples", "accounted", "executed")
+    )
+    who = records[0].identity
+    name = f"{name}, {who.frames} frame{'' if who.frames == 1 else 's'}"
+    return Agreement(
+        block, who.method, name, samples, accounted, executed, records[0].static_macs, records[0].fvcore_macs
+    )
+
+
+def reproduced(lines: Sequence[CostLine]) -> str:
+    """How many of the counted static rows come out as printed, in a sentence."""
+    counted = [line for line in lines if line.cost]
+    near = [line for line in counted if line.cost and _near(line.cost, line.published)]
+    share = f"{100 * REPRODUCED:g} %"
+    return f"{len(near)} of the {len(counted)} rows that are counted come within {share} of print under a convention."
+
+
+def _near(cost: StaticCost, published: float) -> bool:
+    return any(abs(macs / 1e9 / published - 1) <= REPRODUCED for macs in (cost.macs, cost.fvcore))
+
+
+def first_new(content: Content) -> str:
+    """Where in the page the highlighted method is first seen, "" if nowhere."""
+    for joined in content.joined:
+        for row in joined.table.rows:
+            if is_new(row.id):
+                return anchor(joined.table.id, row.id)
+    for number, (_, _, lines) in enumerate(content.compared):
+        if any(line.method == content.highlight for line in lines):
+            return compared(number)
+    return ""
+
+
+def anchor(table: str, part: str) -> str:
+    """The id in the page of a claim or row of a table."""
+    return re.sub(r"[^\w.-]+", "-", f"{table}-{part}")
+
+
+def compared(number: int) -> str:
+    """The id in the page of a comparison, counted from 0."""
+    return f"comparison-{number + 1}"

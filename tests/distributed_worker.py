@@ -1,0 +1,59 @@
+"""What `test_distributed.py` runs under torchrun: trains and scores a small network, and writes what came out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from toys import ToySplit
+
+from bench import registry
+from bench.data.sampling import Sampling
+from bench.distributed import first, in_turns, joined, place
+from bench.evaluation import score
+from bench.method import Method, Recipe
+from bench.profiles import Views
+from bench.training import train
+
+SMALL = {"width": 4, "blocks": (1, 1, 1, 1), "stem": (3, 3, 3)}
+RECIPE = Recipe(epochs=3, batch=8, lr=0.05)
+
+
+def built(name: str) -> Method:
+    """In double precision, in which rounding does not grow to differences that could hide real ones."""
+    torch.manual_seed(0)
+    method = registry.build(name, frames=4, size=8, classes=3, network_options=SMALL).double()
+    for part in method.children():
+        part.register_forward_pre_hook(lambda module, args: (args[0].double(), *args[1:]))
+    return method
+
+
+def scored(method: Method, file: Path) -> str:
+    """Writes the per-sample table; gives the figures and what ran."""
+    found = score(method, ToySplit(30), Sampling(), Views(clips=2, crops=3), batch=4, executed_samples=6)
+    if first():
+        found.samples.to_parquet(file, index=False)
+    return repr((dict(found.figures), found.executed))
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    for stop_after in (4, None):  # interrupted, and resumed
+        method = built("r2plus1d_18")
+        train(method, ToySplit(), Sampling(), RECIPE, 0, folder, log_every=1, stop_after=stop_after)
+    if first():
+        torch.save(method.state_dict(), folder / "weights.pt")
+    trained = folder.parent / "trained.pt"
+    if trained.exists():  # of one process: what is scored are the same weights
+        method.load_state_dict(torch.load(trained, weights_only=True))
+    figures = [scored(method, folder / "static.parquet"), scored(built("vared/r2plus1d_18"), folder / "vared.parquet")]
+    order = in_turns(lambda rank, size: range(rank, 7, size), str)
+    assert order == [str(number) for number in range(7)], order
+    if first():
+        (folder / "figures.txt").write_text("\n".join(figures) + f"\n{place()[1]}")
+
+
+if __name__ == "__main__":
+    with joined():
+        main(Path(sys.argv[1]))

@@ -1,0 +1,126 @@
+"""`inspect` from a profile to what is stored: a static network, its reduced form, and what a user can get wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bench import profiles, reproduce
+from bench.cli import app
+from bench.experiment import Experiment
+from bench.inspection import png, run
+from bench.inspection.store import InspectionStore
+
+TOML = """
+name = "tiny"
+description = "one epoch on a handful of videos"
+dataset = "digits"
+size = 16
+tables = ["figure4"]
+frames = [4]
+seeds = [0]
+other_seeds = [0]
+[dataset_options]
+train_videos = 16
+validation_videos = 8
+test_videos = 24
+[network]
+width = 4
+blocks = [1, 1]
+stem = [1, 3, 3]
+[recipe]
+epochs = 1
+batch = 8
+[views]
+clips = 1
+crops = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("inspect")
+    (path / "tiny.toml").write_text(TOML)
+    return path
+
+
+def inspect(folder: Path, *words: str) -> Result:
+    where = ["--profile", str(folder / "tiny.toml"), "--results", str(folder), "--clips", "20"]
+    return CliRunner().invoke(app, ["inspect", *words, *where])
+
+
+def test_a_static_network(folder: Path) -> None:
+    result = inspect(folder, "r2plus1d_18", "--least-pixels", "4", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["status"] == "done" and answer["identity"]["settings"]["rule"]["least_pixels"] == 4
+    first = answer["layers"][0]
+    assert (first["name"], first["channels"], first["frames"], first["height"]) == ("stem.0", 4, 4, 8)
+    assert 0 <= first["figures"]["temporal.RP"] <= 1 and -1 <= answer["mean"]["channel.CC"] <= 1
+    assert {pair["along"] for pair in answer["pairs"]} == {"temporal", "channel"}
+    assert answer["missing"] == {"decisions": "it decides nothing", "clips": "it decides nothing"}
+    (path, record), *_ = InspectionStore(folder / "records" / "inspected")
+    assert Path(answer["file"]) == path and record.generated and len(record.classes) == 12
+    assert record.pairs[0].picture and "picture" not in answer["pairs"][0]
+
+
+def test_what_is_stored_is_not_looked_at_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("r2plus1d_18", "--least-pixels", "4", "--json")
+    first = inspect(folder, *words).stdout
+    monkeypatch.setattr(run, "_Look", None)  # would raise if it were called
+    assert inspect(folder, *words).stdout == first
+
+
+def test_a_reduced_network(folder: Path) -> None:
+    result = inspect(folder, "vared/r2plus1d_18", "--option", "search_space=2", "--classes", "2")
+    assert result.exit_code == 0, result.output
+    assert (
+        "of the dynamic convolutions' full cost" in result.stdout and "without redundancy: it decides" in result.stdout
+    )
+    records = [record for _, record in InspectionStore(folder / "records" / "inspected")]
+    (record,) = [one for one in records if one.units]
+    assert record.sheet and [strip.end for strip in record.sheet.strips] == ["most", "least"] * 2
+    assert png.decode(record.sheet.picture).shape == (4 * 16, 4 * 16)
+    assert all(most.share >= least.share for most, least in zip(*[iter(record.sheet.strips)] * 2, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["r2plus1d_18", "--layer", "stem.1"], "no convolution 'stem.1'; did you mean 'stem.0'?"),
+        (["r2plus1d_18", "--correlation", "1.5"], "--correlation: 1.5"),
+        (["r2plus1d_18", "--least-pixels", "1"], "least-pixels"),
+        (["r2plus_18"], "did you mean"),
+    ],
+)
+def test_what_a_user_can_get_wrong(folder: Path, words: list[str], said: str) -> None:
+    before = sorted((folder / "records" / "inspected").glob("*"))
+    result = inspect(folder, *words)
+    assert result.exit_code == 2 and said in " ".join(result.output.split())
+    assert sorted((folder / "records" / "inspected").glob("*")) == before
+
+
+def test_running_out_of_memory_is_a_record_with_its_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory\nTraceback")
+
+    monkeypatch.setattr(run.Redundancy, "add", broken)
+    result = inspect(folder, "r2plus1d_18", "--layer", "stem.0")
+    assert result.exit_code == 2 and "error: r2plus1d_18: out of memory\n" in result.output
+
+
+def test_reproduce_inspects_what_tables_ask_to_look_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network of the redundancy table and that of Figures 3 and 4, at their frames and options; nothing else."""
+    calls: list[tuple[Experiment, object]] = []
+    monkeypatch.setattr(reproduce, "_one_by_one", lambda what, found: calls.extend(found))
+    asked = [Experiment("i3d", (), 8, 0), Experiment("vared/r2plus1d_18", (("search_space", 2),), 8, 1)]
+    others = [
+        Experiment("i3d", (), 16, 0),
+        Experiment("vared/r2plus1d_18", (("search_space", 3),), 8, 0),
+        Experiment("faster", (), 8, 0),
+    ]
+    reproduce.inspect_all(profiles.load(str(folder / "tiny.toml")), [*others, *asked], folder, None)
+    assert [experiment for experiment, _ in calls] == asked

@@ -1,0 +1,132 @@
+"""The tables as LaTeX: they compile where there is a TeX engine, and are whole TeX where there is none."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from report.stored import NASTY, clock, records
+
+from bench.report.content import gather
+from bench.report.latex import Tex, tex, write
+from bench.tables import published
+from bench.tables.schema import ids
+
+ENGINES = {
+    "pdflatex": ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"],
+    "xelatex": ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"],
+    "lualatex": ["-interaction=nonstopmode", "-halt-on-error", "--no-shell-escape"],
+    "tectonic": ["--untrusted"],
+}
+COMMANDS = (
+    "textbackslash textasciitilde textasciicircum textless textgreater textbar textquoteleft textquoteright"
+    " textquotedblleft textquotedblright textendash textemdash ensuremath times cdot pm leq geq rightarrow checkmark"
+    " mathdollar Delta Phi eta lambda mu sigma textsuperscript textsubscript"
+).split()
+LEAST = r"""\documentclass{article}
+\usepackage{amssymb,array,booktabs,longtable}
+\usepackage{geometry}
+\begin{document}\scriptsize x\textless\textbar\textasciitilde\checkmark\end{document}
+"""
+TOKEN = re.compile(r"\\[a-zA-Z]+\*?|\\.|.", re.S)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("latex")
+    records(folder / "runs")
+    clock(folder / "runs")
+    write(gather(published(), [("runs & $co", folder / "runs")]), folder / "out")
+    return folder / "out"
+
+
+def outside(text: str, wanted: str) -> int:
+    """How often a token stands outside of all braces."""
+    depth = found = 0
+    for token in TOKEN.findall(text):
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        assert depth >= 0, text
+        found += token == wanted and not depth
+    assert not depth, text
+    return found
+
+
+@given(st.text(max_size=40))
+@example("a--b---c''d,,e``f?`g<<h>>")
+@example("% \\input{x} $x$ #1 a_b^c~d & {e} [f] *g")
+@example("x²₃ é ç Ñ \u0000 \u200b 視 −1 × 2 ≤ η")
+def test_any_text_is_text(given: str) -> None:
+    shown = tex(given)
+    assert outside(shown, "&") == 0 and shown.isascii()
+    for token in TOKEN.findall(shown):
+        assert token not in tuple("&%$#_^~")
+        if token[0] == "\\":
+            assert token[1:] in COMMANDS or token[1] in "{}&%#_" or token[1:] in tuple("`'^~\"vc"), token
+    plain = re.sub(r"\\[a-zA-Z]+|\\.|[{}]", "", shown)
+    assert not re.search(r"--|''|``|,,|[?!]`", shown) and not set("<>|") & set(plain)
+    assert not re.match(r"\s*[\[*]", shown)
+
+
+def test_ascii_letters_stay_and_what_is_unknown_says_its_code() -> None:
+    assert tex("r2plus1d_18, 50 %") == r"r2plus1d\_18, 50 \%" and tex("視") == "{[}U+8996{]}"
+    assert tex("VA-RED² é") == r"VA-RED\textsuperscript{2} \'{e}" and tex(Tex(r"\x")) == r"\x" and tex(1.5) == "1.5"
+
+
+def test_there_is_a_file_for_each_table_the_comparison_and_the_static_costs(out: Path) -> None:
+    document = (out / "tables.tex").read_text()
+    inputs = re.findall(r"\\input\{tables/([^}]*)\}", document)
+    assert inputs[: len(ids())] == ids() and inputs[-1] == "static-costs"
+    assert sorted(inputs) == sorted(path.stem for path in (out / "tables").iterdir())
+    assert any(name.startswith("comparison-quick-8f") for name in inputs)
+    assert document.startswith("\\documentclass") and document.rstrip().endswith("\\end{document}")
+
+
+def test_every_table_is_whole(out: Path) -> None:
+    """Braces and environments close, and every row fills the columns."""
+    for path in (out / "tables").iterdir():
+        text = path.read_text()
+        names = re.findall(r"\\(begin|end)\{(\w+)\}", text)
+        assert [name for _, name in names] == ["longtable"] * len(names) and text.count("\\begingroup") == 1
+        for body in re.findall(r"\\begin\{longtable\}(.*?)\\end\{longtable\}", text, re.S):
+            columns = body.partition("\n@{}}\n")[0].count("\\arraybackslash")
+            rows = re.split(r"\n\\\\\n", body.partition("\\endfoot\n")[2])
+            assert columns > 1 and rows[-1] == "" and len(rows) > 1
+            heads = re.findall(r"\\toprule\n(.*?)\n\\\\", body, re.S)
+            for row in [*rows[:-1], *heads]:
+                spans = sum(int(count) - 1 for count in re.findall(r"\\multicolumn\{(\d+)\}", row))
+                assert outside(row, "&") + 1 + spans == columns, (path.name, row)
+
+
+def test_published_and_measured_cells_stand_there(out: Path) -> None:
+    table = (out / "tables" / "table1.tex").read_text()
+    assert "20.0(\\ensuremath{-}28\\%)" in table and "205.5" in table and "0.700 (\\ensuremath{-}30.0 \\%)" in table
+    assert "nothing was run with 32 frames" in table and "3 seeds" in table and "In print, " in table
+    compared = next((out / "tables").glob("comparison-*")).read_text()
+    assert (
+        tex(NASTY) in compared
+        and "vared/r2plus1d\\_18, search space 2" in compared
+        and "runs \\& \\ensuremath{\\mathdollar}co" in compared
+    )
+    assert "27,524,567,040" in (out / "tables" / "static-costs.tex").read_text()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_all_tables_compile(out: Path, tmp_path: Path, engine: str) -> None:
+    if not shutil.which(engine):
+        pytest.skip(f"no {engine} on this machine")
+    (tmp_path / "least.tex").write_text(LEAST)
+    if not made(tmp_path, engine, "least")[0]:
+        pytest.skip(f"{engine} does not work on this machine, or lacks a package")
+    shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+    done, told = made(tmp_path, engine, "tables")
+    assert done, told
+
+
+def made(folder: Path, engine: str, name: str) -> tuple[bool, str]:
+    """Whether an engine makes a PDF, and the end of what it says."""
+    command = [engine, *ENGINES[engine], f"{name}.tex"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    return run.returncode == 0 and (folder / f"{name}.pdf").exists(), run.stdout[-2000:]

@@ -1,0 +1,82 @@
+"""Which question a claim answers, what is told first, and how figures read without a head."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from report.stored import clock, records
+
+from bench.report.content import gather
+from bench.report.sources import Sources
+from bench.report.summary import QUESTIONS, Finding, _question, _rank, summary
+from bench.report.text import with_unit
+from bench.tables import ids, load, published
+from bench.tables.timings import of_method
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "statistic", "against", "question"),
+    [
+        ("table1", "8f-sp2", "cost_ratio", "8f-static", "saves"),
+        ("table1", "8f-sp2", "clip-1", "8f-static", "loss"),
+        ("table1", "8f-sp2", "speed_ratio", "8f-static", "faster"),
+        ("table1", "8f-sp2", "motion", None, "input"),
+        ("table1", "8f-sp3", "cost_ratio", "8f-sp2", "parts"),
+        ("redundancy", "kinetics-r2plus1d-temporal", "redundancy_motion", None, "analysis"),
+        ("redundancy", "mit-i3d-temporal", "RP", "mit-i3d-channel", "analysis"),
+        ("table11", "vared", "mIoU", "static", "loss"),
+    ],
+)
+def test_a_claim_answers_the_question_of_what_it_compares(table, row, statistic, against, question) -> None:
+    found = load(table)
+    claims = [c for c in found.claims if (c.statistic, c.against) == (statistic, against)]
+    claims = [c for c in claims if c.row == row or table == "table11"]
+    assert claims and {_question(found, claim) for claim in claims} == {question}
+
+
+def test_against_another_network_is_not_against_its_own() -> None:
+    table = load("table7")
+    assert {_question(table, claim) for claim in table.claims} == {"others"}
+
+
+def test_every_claim_has_a_question() -> None:
+    tables = [load(id) for id in ids()]
+    assert {_question(table, claim) for table in tables for claim in table.claims} <= QUESTIONS.keys()
+
+
+def test_most_telling_is_full_size_then_most_seeds() -> None:
+    plain = Finding("", "", "", "holds", "", "", "", "", "", "")
+    few, many, point = replace(plain, seeds=3), replace(plain, seeds=10), replace(plain, machine="m")
+    assert sorted([few, many, point], key=_rank) == [point, many, few]
+
+
+def test_a_claim_is_told_once_from_the_latest_records_and_once_a_machine(tmp_path: Path) -> None:
+    records(tmp_path / "runs")
+    clock(tmp_path / "runs")
+    content = gather(published(), [("runs", tmp_path / "runs")])
+    found = {question.id: question for question in summary(content)}
+    assert [finding.figure for finding in found["saves"].findings] == ["×0.700"]
+    assert [finding.figure for finding in found["faster"].findings] == ["×1.300", "×1.250", "×1.200"]
+    assert found["faster"].tally == {"holds": 3} and "controls" not in found
+
+
+def test_records_of_one_figure_are_one_source(tmp_path: Path) -> None:
+    records(tmp_path / "runs")
+    clock(tmp_path / "runs")
+    content = gather(published(), [("runs", tmp_path / "runs")], ["table1"])
+    block, sources = content.found[0], Sources()
+    first, again, other = (sources.runs(block, block.runs[part]) for part in (slice(3), slice(3), slice(3, 6)))
+    timed = [one.record for one in of_method(content.timed, "vared/r2plus1d_18", {"search_space": 2}, 8)]
+    clocked = sources.timings(timed[:1])
+    assert first is again and [source.id for source in sources] == [first.id, other.id, clocked.id]
+    facts = dict(first.facts)
+    assert facts["seeds"] == "0, 1, 2" and facts["clips"] == "3"
+    assert facts["records"].count("r2plus1d_18-8f-s") == 3
+    assert {"device", "batch, precision", "records"} <= dict(clocked.facts).keys()
+
+
+def test_a_figure_says_its_unit() -> None:
+    claims = {claim.statistic: claim for claim in load("table1").claims}
+    assert with_unit(0.7, claims["cost_ratio"]) == "×0.700" and with_unit(1.2, claims["speed_ratio"]) == "×1.200"
+    assert with_unit(-3.238, claims["clip-1"]) == "−3.24 points"
+    assert with_unit(0.075, claims["cost_spread"]) == "7.5 %" and with_unit(0.02, claims["motion"]) == "+0.020"

@@ -1,0 +1,249 @@
+"""A new method beside the others: what is run for it, what is said of it, and evaluating again without training."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_experiment import STATIC, TOML
+from typer.testing import CliRunner
+
+from bench import compare, experiment, profiles
+from bench.cli import app
+from bench.compare import Asked, asked
+from bench.conformance import named
+from bench.experiment import Experiment, ExperimentError, Run, run
+from bench.profiles import Profile
+from bench.records import Record, Store, read_record, read_samples
+from bench.speed.pair import Job
+from bench.tables.paths import published
+from bench.training import TrainingError
+
+MINE = "bench.new_method.template:NewMethod"
+TINY = TOML.replace("frames = [4]", "frames = [4, 8]").replace("epochs = 3", "epochs = 1")
+OPTIONS = {"width": 4, "price": 0.5}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Profile:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return profiles.load(str(tmp_path / "tiny.toml"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Record]:
+    """A results folder with one finished run, and its record."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(TINY)
+    record = run(STATIC, profiles.load(str(folder / "tiny.toml")), folder / "runs", None)
+    assert record is not None and record.status == "done"
+    return folder / "runs", record
+
+
+@pytest.fixture
+def ran(trained: tuple[Path, Record], tmp_path: Path) -> tuple[Path, Record]:
+    """A copy of it."""
+    return Path(shutil.copytree(trained[0], tmp_path / "runs")), trained[1]
+
+
+def alone(folder: Path) -> Path:
+    """A folder of published tables with one table, and no shipped record beside it."""
+    (folder / "published").mkdir(exist_ok=True)
+    shutil.copy(published() / "table10.toml", folder / "published")
+    return folder / "published"
+
+
+def again(profile: Profile, results: Path) -> Any:
+    given = {"profile": profile, "frames": 4, "seed": 0, "options": {}, "results": results, "data_root": None}
+    return experiment.single("r2plus1d_18", until="again", **given)
+
+
+def test_evaluating_again_replaces_the_record_and_trains_nothing(
+    tiny: Profile, ran: tuple[Path, Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, first = ran
+    path = results / "records" / f"{first.identity.id}.json"
+    old = read_samples(path, first)
+    assert first.samples_file is not None
+    changed = first.model_copy(update={"figures": {}, "seconds": {"train": 123.0, "evaluate": 1.0}})
+    Store(results / "records").write(changed, old.assign(cost=1))
+    assert not (results / "records" / first.samples_file).exists()
+    monkeypatch.setattr("bench.training.GradientStage.step", None)  # would raise if it were called
+    found = again(tiny, results)
+    assert found == read_record(path)
+    assert (found.figures, found.cost, found.seconds["train"]) == (first.figures, first.cost, 123.0)
+    pd.testing.assert_frame_equal(read_samples(path, found), old)
+    assert len(list((results / "records").glob("*.parquet"))) == 1
+
+
+def test_what_is_not_trained_is_not_evaluated_again(tiny: Profile, ran: tuple[Path, Record], tmp_path: Path) -> None:
+    results, record = ran
+    with pytest.raises(ExperimentError, match=r"no trained checkpoint in .*; without --again it is trained"):
+        again(tiny, tmp_path / "other")
+    checkpoint = results / "runs" / record.identity.id / "checkpoint.pt"
+    checkpoint.unlink()
+    before = {path: path.read_bytes() for path in (results / "records").iterdir()}
+    words = ["--profile", str(tmp_path / "tiny.toml"), "--frames", "4", "--results", str(results), "--again"]
+    result = CliRunner().invoke(app, ["evaluate", "r2plus1d_18", *words])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "no trained checkpoint" in result.stderr
+    assert {path: path.read_bytes() for path in (results / "records").iterdir()} == before
+
+
+def test_a_failure_replaces_nothing(tiny: Profile, ran: tuple[Path, Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise TrainingError("the logits are not finite")
+
+    results, first = ran
+    monkeypatch.setattr(experiment, "score", broken)
+    with pytest.raises(ExperimentError, match="not finite; nothing was replaced"):
+        again(tiny, results)
+    assert Store(results / "records").read(first.identity) == first
+
+
+def test_a_kill_between_samples_and_record_leaves_the_old_ones(
+    ran: tuple[Path, Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import records
+
+    results, first = ran
+    path = results / "records" / f"{first.identity.id}.json"
+    table, write = read_samples(path, first), records.write_atomically
+
+    def killed(file: Path, data: bytes) -> None:
+        if file.suffix == ".json":
+            raise KeyboardInterrupt
+        write(file, data)
+
+    monkeypatch.setattr(records, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Store(results / "records").write(first, table.assign(cost=1))
+    pd.testing.assert_frame_equal(read_samples(path, read_record(path)), table)
+
+
+def test_the_log_of_the_training_stays_beside_the_record(tiny: Profile, tmp_path: Path, monkeypatch: Any) -> None:
+    longer = tiny.model_copy(update={"recipe": tiny.recipe.__class__(epochs=4, batch=8)})
+    record = run(STATIC, longer, tmp_path, None)
+    assert record is not None
+    kept = tmp_path / "records" / f"{record.identity.id}.log.jsonl"
+    assert kept.read_bytes() == (tmp_path / "runs" / record.identity.id / "log.jsonl").read_bytes()
+    assert [json.loads(line)["step"] for line in kept.read_text().splitlines()] == [20]
+    assert [path.suffix for path, _ in Store(tmp_path / "records")] == [".json"]
+
+
+def test_a_table_gives_frames_and_its_plain_networks(tiny: Profile) -> None:
+    wide = tiny.model_copy(update={"frames": [8, 16], "seeds": [3, 4]})
+    whole = asked(MINE, {}, wide, [], [], "table10")
+    assert (list(whole.frames), list(whole.seeds)) == ([8, 16], [3, 4])
+    names = [(one.method, one.frames, one.seed) for one in compare.plan(whole)]
+    assert names[:2] == [("r2plus1d_18", 8, 3), (MINE, 8, 3)] and len(names) == 8
+    alone = asked(MINE, OPTIONS, wide, [], [7, 7], None)
+    assert compare.plan(alone) == [Experiment(MINE, (("price", 0.5), ("width", 4)), 8, 7)]
+    for table, frames, words in (("table1", [], "tiny measures table10"), ("table10", [5], "has rows at 8, 16 frames")):
+        with pytest.raises(ExperimentError, match=words):
+            asked(MINE, {}, wide, frames, [], table)
+
+
+def test_it_is_timed_against_itself_or_its_twin_and_against_the_tables(tiny: Profile) -> None:
+    def pairs(method: str, table: str | None) -> list[tuple[str, str]]:
+        given = asked(method, {}, tiny, [8], [], table)
+        return [(job.b, job.b_policy) for _, job in compare.timings(given, compare.plan(given))]
+
+    assert pairs(MINE, None) == [(MINE, "all")]
+    assert pairs(MINE, "table10") == [(MINE, "all"), ("r2plus1d_18", "")]
+    assert pairs("vared/r2plus1d_18", "table10") == [("r2plus1d_18", "")]
+
+
+def test_a_method_gets_its_row_its_verdicts_and_its_page(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but conformance and clocks, which have tests of their own; in this process."""
+    clocked: list[str] = []
+
+    def here(profile: Profile, experiments: Sequence[Experiment], results: Path, *_: object) -> dict[Experiment, str]:
+        found = {one: run(one, profile, results, None) for one in experiments}
+        return {one: record.status for one, record in found.items() if record}
+
+    def clock(timed: Sequence[tuple[Experiment, Job]], *_: object) -> None:
+        clocked.extend(job.b for _, job in timed)
+
+    monkeypatch.setattr(compare, "run_all", here)
+    monkeypatch.setattr(compare, "time_all", clock)
+    monkeypatch.setattr(compare, "conform", lambda *_: [])
+    monkeypatch.setattr(compare, "published", lambda: alone(tmp_path))
+    results, profile = tmp_path / "runs", str(tmp_path / "tiny.toml")
+    words = ["--profile", profile, "--table", "table10", "--frames", "8", "--seed", "0", "--results", str(results)]
+    chosen = [f"--option={key}={value}" for key, value in OPTIONS.items()]
+    result = CliRunner().invoke(app, ["compare", MINE, *words, *chosen, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found == json.loads((results / asked(MINE, OPTIONS, tiny, [8], [0], None).file).read_text())
+    assert set(clocked) == {MINE, "r2plus1d_18"}
+    (form,) = found["forms"]
+    assert (form["frames"], form["seeds"], form["not_timed"]) == (8, [0], "not timed")
+    assert form["gflops"]["minimum"] <= form["gflops"]["average"] <= form["gflops"]["maximum"]
+    assert {one["control"] for one in form["controls"]} >= {"everything open"}
+    (static,) = [one for one in form["beside"] if one["against"] == "r2plus1d_18"]
+    accurate, cheaper, faster = static["verdicts"]
+    assert (accurate["statistic"], accurate["verdict"]) == ("clip-1", "inconclusive") and "1 seed" in accurate["reason"]
+    own, other = (
+        Store(results / "records").read(Run(one, tiny, results, None).identity)
+        for one in compare.plan(asked(MINE, OPTIONS, tiny, [8], [0], "table10"))[::-1]
+    )
+    assert own.cost and other.cost and cheaper["value"] == pytest.approx(own.cost.average / other.cost.average)
+    difference = own.figures["clip-1"].value - other.figures["clip-1"].value
+    assert accurate["value"] == pytest.approx(100 * difference)
+    assert (faster["verdict"], faster["reason"]) == ("not run", "the two were not timed against each other")
+    assert {claim["statistic"] for claim in form["claims"]} >= {"cost_ratio", "clip-1", "cost_spread"}
+    page = (results / "report" / "report.html").read_text()
+    assert MINE in page and 'class="new' in page
+
+
+def test_conformance_is_asked_before_anything_is_stored(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "conform", lambda *_: ["forward changes its input", "the answer is not finite"])
+    words = ["--profile", str(tmp_path / "tiny.toml"), "--results", str(tmp_path / "runs"), "--json"]
+    result = CliRunner().invoke(app, ["compare", MINE, *words])
+    assert result.exit_code == 1 and not (tmp_path / "runs").exists()
+    assert json.loads(result.stdout) == {"conformance": ["forward changes its input", "the answer is not finite"]}
+    assert result.stderr.splitlines()[1:3] == ["- forward changes its input", "- the answer is not finite"]
+
+
+def test_a_file_younger_than_its_record_is_told(tiny: Profile, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "younger.py").write_text("from bench.new_method.template import NewMethod as Mine")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = asked("younger:Mine", {}, tiny, [4], [0], None)
+    assert compare.outdated(given, tmp_path, None) == ""
+    identity = Run(compare.plan(given)[0], tiny, tmp_path, None).identity
+    Store(tmp_path / "records").write(Record(identity=identity, status="done"))
+    assert compare.outdated(given, tmp_path, None) == ""
+    os.utime(tmp_path / "younger.py", (2**31, 2**31))
+    assert "raise its revision" in compare.outdated(given, tmp_path, None)
+    assert compare.outdated(asked("r2plus1d_18", {}, tiny, [4], [0], None), tmp_path, None) == ""
+
+
+def test_the_file_of_a_verdict_is_named_after_method_and_options(tiny: Profile) -> None:
+    names = [Asked(name, options, tiny, [4], [0], None).file for name, options in ((MINE, {}), ("a:B/c", {"w": [2]}))]
+    assert names == ["compare-bench.new_method.template.NewMethod.json", "compare-a.B.c-w=[2].json"]
+
+
+def test_shipped_plain_networks_are_not_trained_again(tiny: Profile, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "published" / ".." / "measured"
+    given, plain = asked(MINE, {}, tiny, [8], [0], "table10"), Experiment("r2plus1d_18", (), 8, 0)
+    assert not compare._shipped(plain, given, tmp_path, None)
+    monkeypatch.setattr(compare, "published", lambda: tmp_path / "published")
+    Store(folder.resolve()).write(Record(identity=Run(plain, tiny, tmp_path, None).identity, status="done"))
+    assert compare._shipped(plain, given, tmp_path, None)
+    assert not compare._shipped(Experiment(MINE, (), 8, 0), given, tmp_path, None)
+    shutil.rmtree(folder.resolve())
+
+
+def test_a_dense_bound_is_that_of_the_network_under_a_method(tiny: Profile) -> None:
+    assert named._dense("cgnet/r2plus1d_18", {"width": 4}, tiny, 4, 5) == named._dense("a/r2plus1d_18", {}, tiny, 4, 5)
+    assert named._dense(MINE, {}, tiny, 4, 5) is None

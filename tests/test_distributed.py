@@ -1,0 +1,84 @@
+"""Two and four processes train as one does, and score to the last byte what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import Toy, ToySplit
+
+from bench.data.sampling import Sampling
+from bench.distributed import average_values, from_first, in_turns, own_part, place
+from bench.method import Batch, Recipe
+from bench.training import parts, train
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+
+
+def ran(folder: Path, processes: int) -> Path:
+    out = folder / str(processes)
+    out.mkdir()
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    paths = [str(WORKER.parent), str(WORKER.parent.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*start, str(WORKER), str(out)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_two_and_four_processes_train_and_score_as_one(tmp_path: Path) -> None:
+    one = ran(tmp_path, 1)
+    (tmp_path / "trained.pt").write_bytes((one / "weights.pt").read_bytes())
+    for count in (2, 4):
+        several = ran(tmp_path, count)
+        assert len(losses(several)) == len(losses(one)) == 9
+        np.testing.assert_allclose(losses(several), losses(one), rtol=1e-6)
+        for table in ("static.parquet", "vared.parquet"):
+            assert (several / table).read_bytes() == (one / table).read_bytes()
+        alone, together = ((folder / "figures.txt").read_text().rpartition("\n") for folder in (one, several))
+        assert together[0] == alone[0] and together[2] == str(count)
+
+
+def test_one_process_does_everything_itself() -> None:
+    assert place() == (0, 1)
+    assert own_part(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    assert in_turns(lambda rank, size: range(rank, 4, size), str) == ["0", "1", "2", "3"]
+    assert from_first("said") == "said"
+    assert average_values({"loss": 2.0}) == {"loss": 2.0}
+
+
+@given(st.integers(1, 12), st.integers(1, 9))
+def test_parts_of_a_batch_are_all_of_it_and_nearly_equal(samples: int, count: int) -> None:
+    rows = torch.arange(samples)
+    found = parts(Batch(rows[:, None].float(), rows * 2, rows), count)
+    assert torch.cat([part.index for part in found]).equal(rows)
+    assert all(part.target.equal(part.index * 2) and part.sample[:, 0].equal(part.index.float()) for part in found)
+    sizes = [len(part.index) for part in found]
+    assert len(found) == min(count, samples) and max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_gradients_add_up_over_the_parts_of_a_batch(accumulate: int, tmp_path: Path) -> None:
+    trained = []
+    for count in (1, accumulate):
+        method = Toy()
+        recipe = Recipe(epochs=1, batch=8, lr=0.5, accumulate=count)
+        train(method, ToySplit(), Sampling(), recipe, 0, tmp_path / str(count))
+        trained.append(method.state_dict())
+    assert not torch.equal(trained[0]["head.weight"], Toy().head.weight)
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-4, atol=1e-6)
