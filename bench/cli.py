@@ -294,7 +294,8 @@ def reproduce(
     if estimate:
         from bench.answers.estimate import print_estimates
 
-        print_estimates(chosen[0], results, data_root, table, method)
+        for one in chosen:
+            print_estimates(one, results, data_root, table, method)
         return
     raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import chain, zip_longest
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,7 +32,7 @@ class DistributedError(Exception):
 @contextmanager
 def joined() -> Iterator[None]:
     """Inside, this process is one of those that torchrun started, with a GPU of its own where there are GPUs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2 or dist.is_initialized():
         yield
         return
     on_gpu = torch.cuda.is_available()
@@ -68,29 +68,37 @@ def own_part(batch: NDArray[np.int64]) -> NDArray[np.int64]:
     return batch[rank * each : (rank + 1) * each]
 
 
-def in_turns(items: Callable[[int, int], Iterable[Item]], work: Callable[[Item], Answer]) -> list[Answer]:
+def in_turns(items: Callable[[int, int], Iterable[Item]], work: Callable[[Item], Answer]) -> Iterator[Answer]:
     """The answers of `work` to all items, in the order of one process, in every process; each does its own.
 
-    items: given (rank, size), every size-th of the items from number `rank` on. An error in one is raised in all.
+    items: given (rank, size), every size-th of the items from number `rank` on. What is wrong with one, if that is an
+    error of ours, is raised in all.
     """
     rank, size = place()
-    own: tuple[list[Answer], str] = [], ""
+    own = iter(items(rank, size))
     if size == 1:
-        return [work(item) for item in items(0, 1)]
+        yield from map(work, own)
+        return
+    while True:
+        parts: list[Any] = [None] * size
+        dist.all_gather_object(parts, _next(own, work))
+        for _, fault in parts:
+            if fault is not None:
+                raise fault
+        answers = [answer[0] for answer, _ in parts if answer]
+        if not answers:
+            return
+        yield from answers
+
+
+def _next(own: Iterator[Item], work: Callable[[Item], Answer]) -> tuple[list[Answer], Exception | None]:
+    """The answer to this process's next item, if there is one, or what is wrong with it."""
     try:
-        own = [work(item) for item in items(rank, size)], ""
+        return [work(item) for item in islice(own, 1)], None
     except Exception as error:
         if not type(error).__module__.startswith(("bench", "baselines", "vared")):
             raise
-        own = [], f"process {rank}: {error}"
-    parts: list[Any] = [None] * size
-    dist.all_gather_object(parts, own)
-    faults = [fault for _, fault in parts if fault]
-    if faults:
-        raise DistributedError("; ".join(faults))
-    missing = object()
-    rows = zip_longest(*(answers for answers, _ in parts), fillvalue=missing)
-    return [answer for answer in chain.from_iterable(rows) if answer is not missing]
+        return [], type(error)(str(error))
 
 
 def from_first(value: Item) -> Item:
@@ -196,8 +204,13 @@ class _Synced(_BatchNorm):
         """As without `_Synced` on the whole batch."""
         if not self.training:
             return super().forward(x)
-        size, dims = place()[1], [dim for dim in range(x.dim()) if dim != 1]
-        shape = [1, -1] + [1] * (x.dim() - 2)
+        given, size = x.dtype, place()[1]
+        with torch.autocast(x.device.type, enabled=False):
+            return self._normalised(x.to(torch.promote_types(given, torch.float32)), size).to(given)
+
+    def _normalised(self, x: Tensor, size: int) -> Tensor:
+        """In single precision at least: small differences of large numbers are taken."""
+        dims, shape = [dim for dim in range(x.dim()) if dim != 1], [1, -1] + [1] * (x.dim() - 2)
         mean: Tensor = _Mean.apply(x.mean(dims))  # type: ignore[no-untyped-call]
         centred = x - mean.view(shape)
         variance: Tensor = _Mean.apply(centred.square().mean(dims))  # type: ignore[no-untyped-call]

@@ -125,9 +125,12 @@ def follow(
             columns.setdefault(name, []).extend(values)
         cost.append(macs)
         traces.append(trace)
-    whole = {point: torch.cat([trace[point] for trace in traces]) for point in traces[0]}
+    order = np.argsort(read, kind="stable")  # of several processes' batches one may have been unreadable as a whole
+    columns = {name: [values[place] for place in order] for name, values in columns.items()}
+    whole = {point: torch.cat([trace[point] for trace in traces])[order] for point in traces[0]}
     right = np.asarray(columns[scoring.main], np.float32)
-    return Followed(np.array(read), {**columns, scoring.main: right}, right, np.concatenate(cost), whole)
+    macs_of = np.concatenate(cost)[order]
+    return Followed(np.asarray(read)[order], {**columns, scoring.main: right}, right, macs_of, whole)
 
 
 def _kept(decided: Tensor) -> Tensor:
@@ -179,5 +182,5 @@ def executed(
                 raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
         return counter.result().macs, int(prediction.cost.sum())
 
-    pairs = in_turns(batches, counted)
+    pairs = list(in_turns(batches, counted))
     return {"samples": len(rows), "executed": sum(ran for ran, _ in pairs), "accounted": sum(told for _, told in pairs)}

@@ -287,7 +287,9 @@ class Run:
         if last.get("stage") != len(self.method.stages(self.profile.recipe)):
             raise ExperimentError(f"{what}: no trained checkpoint in {self.folder}; without --again it is trained")
         trained = self.store.read(self.identity).seconds.get("train") if self.store.has(self.identity) else None
-        validation = self.train()  # to the end already: what is missing is at most the scores on validation
+        if first():
+            (self.folder / "validation.json").unlink(missing_ok=True)
+        validation = self.train()  # to the end already: what is missing are the scores on validation
         if trained is not None:
             validation["seconds"] = trained
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -48,28 +48,32 @@ def _boxes(test: AnnotatedSplit, answer: NDArray[np.float64]) -> dict[str, Inter
 
 
 def _masks(train: AnnotatedSplit, test: AnnotatedSplit) -> dict[str, Mapping[str, Interval]]:
-    classes = len(train.classes)
-    masks = [train.annotation(row).numpy() for row in range(len(train))]
-    seen = sum((np.bincount(mask[mask >= 0], minlength=classes) for mask in masks), np.zeros(classes, np.int64))
+    classes, shapes = len(train.classes), {mask.shape for mask in _each(test)}
+    seen = np.zeros(classes, np.int64)
+    for mask in _each(train):
+        shapes.add(mask.shape)
+        seen += np.bincount(mask[mask >= 0], minlength=classes)
     rules = {"most frequent class": np.full((1, 1), int(seen.argmax()))}
-    truths = [test.annotation(row).numpy() for row in range(len(test))]
-    if len({mask.shape for mask in (*masks, *truths)}) == 1:
-        rules["most frequent class at each place"] = _places(masks, classes)
-    return {rule: _pixels(test, truths, answer, classes) for rule, answer in rules.items()}
+    if len(shapes) == 1:
+        rules["most frequent class at each place"] = _places(train, classes, shapes.pop())
+    return {rule: _pixels(test, answer, classes) for rule, answer in rules.items()}
 
 
-def _places(masks: Sequence[NDArray[np.int64]], classes: int) -> NDArray[np.int64]:
+def _each(split: AnnotatedSplit) -> Iterator[NDArray[np.int64]]:
+    """The masks, one at a time: together they may not fit in memory."""
+    return (np.asarray(split.annotation(row).numpy(), np.int64) for row in range(len(split)))
+
+
+def _places(train: AnnotatedSplit, classes: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """(H, W)."""
-    seen = np.zeros((classes, *masks[0].shape), np.int64)
-    for mask in masks:
+    seen = np.zeros((classes, *shape), np.int64)
+    for mask in _each(train):
         for label in range(classes):
             seen[label] += mask == label
     return np.asarray(seen.argmax(0), np.int64)
 
 
-def _pixels(
-    test: AnnotatedSplit, truths: Sequence[NDArray[np.int64]], answer: NDArray[np.int64], classes: int
-) -> dict[str, Interval]:
-    rows = [counts(np.broadcast_to(answer, truth.shape), truth, classes) for truth in truths]
+def _pixels(test: AnnotatedSplit, answer: NDArray[np.int64], classes: int) -> dict[str, Interval]:
+    rows = [counts(np.broadcast_to(answer, truth.shape), truth, classes) for truth in _each(test)]
     table = pd.DataFrame(rows).assign(group=test.groups.astype(str))
     return {name: pooled_interval(name, [table]) for name in MASKS}  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from toys import ToySplit
 
 from bench import registry
+from bench.cost import CountError
 from bench.data.sampling import Sampling
-from bench.distributed import first, in_turns, joined, place
+from bench.distributed import first, in_turns, joined, place, synced_norms
 from bench.evaluation import score
 from bench.method import Method, Recipe
 from bench.profiles import Views
@@ -27,6 +29,24 @@ def built(name: str) -> Method:
     for part in method.children():
         part.register_forward_pre_hook(lambda module, args: (args[0].double(), *args[1:]))
     return method
+
+
+def faulty(number: int) -> int:
+    if number == 3:
+        raise CountError("item 3")
+    return number
+
+
+def half_precision() -> None:
+    """Normalisation over all processes in bf16 is that of the whole batch, to the precision of bf16."""
+    torch.manual_seed(5)
+    norm, whole = torch.nn.BatchNorm3d(4), torch.randn(8, 4, 2, 3, 3) * 5 + 20
+    expected = copy.deepcopy(norm)(whole)
+    rank, size = place()
+    with synced_norms(norm), torch.autocast("cpu", torch.bfloat16):
+        found = norm(whole[rank::size].bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected[rank::size], rtol=0.05, atol=0.1)
 
 
 def scored(method: Method, file: Path) -> str:
@@ -48,8 +68,14 @@ def main(folder: Path) -> None:
     if trained.exists():  # of one process: what is scored are the same weights
         method.load_state_dict(torch.load(trained, weights_only=True))
     figures = [scored(method, folder / "static.parquet"), scored(built("vared/r2plus1d_18"), folder / "vared.parquet")]
-    order = in_turns(lambda rank, size: range(rank, 7, size), str)
+    order = list(in_turns(lambda rank, size: range(rank, 7, size), str))
     assert order == [str(number) for number in range(7)], order
+    try:  # what is wrong in one is raised in all, as what it is
+        list(in_turns(lambda rank, size: range(rank, 7, size), faulty))
+        raise AssertionError("nothing was raised")
+    except CountError as error:
+        assert str(error) == "item 3"
+    half_precision()
     if first():
         (folder / "figures.txt").write_text("\n".join(figures) + f"\n{place()[1]}")
 

@@ -56,7 +56,7 @@ def test_two_and_four_processes_train_and_score_as_one(tmp_path: Path) -> None:
 def test_one_process_does_everything_itself() -> None:
     assert place() == (0, 1)
     assert own_part(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
-    assert in_turns(lambda rank, size: range(rank, 4, size), str) == ["0", "1", "2", "3"]
+    assert list(in_turns(lambda rank, size: range(rank, 4, size), str)) == ["0", "1", "2", "3"]
     assert from_first("said") == "said"
     assert average_values({"loss": 2.0}) == {"loss": 2.0}
 

@@ -99,8 +99,8 @@ def test_readme_names_only_nox_sessions_that_exist() -> None:
     assert {"reproduce", "tests"} <= named <= sessions
 
 
-def test_readme_method_example_builds_trains_and_passes_as_a_method(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_method_written_from_nothing_builds_trains_and_passes_as_a_method(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "new-method.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "mymethod.py").write_text(example)
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,19 @@ def test_a_fitted_recipe_that_cannot_be_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=message) as caught:
             profiles.load(str(file))
         assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
+
+
+def test_no_two_settings_share_a_digest() -> None:
+    profile = profiles.load("quick")
+    recipes = [replace(profile.recipe, accumulate=16), replace(profile.recipe, clip_norm=0.06), profile.recipe]
+    assert len({profile.model_copy(update={"recipe": recipe}).setting for recipe in recipes}) == 3
+
+
+@pytest.mark.parametrize("method", ["i3d", "r2plus1d_18", "arnet"])
+def test_the_batch_that_a_profile_has_is_no_other_setting(method: str) -> None:
+    profile = profiles.load("mini_kinetics_200")
+    own = profile.fitted_to(method)
+    assert profile.with_batch(own.recipe.batch).fitted_to(method).setting == own.setting
 
 
 def test_nothing_fitted_changes_nothing() -> None:

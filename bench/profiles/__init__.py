@@ -19,8 +19,14 @@ from bench.faults import first_fault
 from bench.recipe import Recipe
 from bench.records import Strict
 
-LATE = (',"scales":[1.0]', ',"schedule":"cosine"', ',"accumulate":1', ',"fitted":{}')
-"""Fields younger than the first records, at their defaults, as JSON."""
+LATE: tuple[tuple[str, str, Any], ...] = (
+    ("", "scales", [1.0]),
+    ("views", "scales", [1.0]),
+    ("recipe", "schedule", "cosine"),
+    ("recipe", "accumulate", 1),
+    ("", "fitted", {}),
+)
+"""Fields younger than the first records, with their defaults: (part of the profile, field, default)."""
 
 
 class ProfileError(Exception):
@@ -115,10 +121,12 @@ class Profile(Strict):
             "also",
             "smoke",
         }
-        text = self.model_copy(update={"method": {}}).model_dump_json(exclude=prose)
-        for late in LATE:  # a record made before there was such a field keeps its identity
-            text = text.replace(late, "")
-        return _digest(text)
+        told = self.model_copy(update={"method": {}}).model_dump(mode="json", exclude=prose)
+        for part, field, default in LATE:  # a record made before there was such a field keeps its identity
+            inside = told[part] if part else told
+            if inside[field] == default:
+                del inside[field]
+        return _digest(json.dumps(told, separators=(",", ":"), ensure_ascii=False))
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -148,7 +156,7 @@ class Profile(Strict):
         """
 
         def rates(recipe: Recipe) -> dict[str, Any]:
-            return {"batch": batch, "lr": recipe.lr * batch / recipe.batch}
+            return {"batch": batch, "lr": recipe.lr * (batch / recipe.batch)}  # exactly the same where the batch is
 
         fitted = {
             name: own.model_copy(update={"recipe": {**own.recipe, **rates(self.fitted_to(name).recipe)}})

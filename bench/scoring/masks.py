@@ -48,7 +48,7 @@ class Masks(Scoring):
             shares = whole(method, split.video(row), row, data)
             return {"index": row, **counts(shares.argmax(0).numpy(), split.annotation(row).numpy(), len(shares))}
 
-        return pd.DataFrame(in_turns(lambda rank, size: rows[rank::size], counted)), {}
+        return pd.DataFrame(list(in_turns(lambda rank, size: rows[rank::size], counted))), {}
 
     def figures(self, samples: pd.DataFrame) -> dict[str, Interval]:
         """mIoU and pixel accuracy, of the pictures that were scored."""
