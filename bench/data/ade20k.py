@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _drawn(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], lis
 
 def _names(path: Path) -> tuple[str, ...]:
     """The first name of each class; where two share it, all its names; numbers where there is no list."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return tuple(f"class {number}" for number in range(1, CLASSES + 1))
     rows = [row for _, row in read_table(path, ("Idx", "Name"))]
     if [row["Idx"] for row in rows] != [str(number) for number in range(1, CLASSES + 1)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,9 @@ from bench.data.builders import build, called
 from bench.data.journal import Checked, Journal, check_files
 from bench.data.list_rows import RowFault
 from bench.data.lists import VideoFiles
-from bench.data.public import SETS, Survey, survey
+from bench.data.public import SETS, Survey, public, survey
 from bench.data.split import DataError, Dataset, Split, annotated
+from bench.data.video import Limits
 
 SPLITS = ("train", "validation", "test")
 Progress = Callable[[int, int], None]
@@ -89,14 +91,21 @@ def check(
 
     read: whether files are read to their end; else only the lists are compared with what is there. cache: the folder
     of the journals, in which files that were read before, and did not change, are looked up. workers: processes.
+    options: of the dataset; what does not bear on its lists and files is ignored.
 
     Raises:
         DataError: no such dataset or option, or there is nothing to check.
     """
     if name in SETS:
-        found: Survey = called(partial(survey, name), name, {"data_root": data_root}, options)
-        paths = [row.path for row in found.rows]
-        checked = check_files(found.root, paths, _journal(cache, name, found.root), workers, progress) if read else {}
+        unused = inspect.signature(public).parameters.keys() - inspect.signature(survey).parameters.keys()
+        of_lists = {option: value for option, value in options.items() if option not in unused}
+        found: Survey = called(partial(survey, name), name, {"data_root": data_root}, of_lists)
+        of_files = {option: value for option, value in options.items() if option == "limits"}
+        limits: Limits | None = called(_limits, name, {"data_root": data_root}, of_files)
+        checked: Mapping[str, Checked] = {}
+        if read:
+            log, paths = _journal(cache, name, found.root, limits), [row.path for row in found.rows]
+            checked = check_files(found.root, paths, log, workers, progress, limits)
         return _reported(name, found, checked)
     dataset = build(name, data_root=data_root, frames=frames, size=size, options=options)
     splits: list[Split] = [getattr(dataset, part) for part in SPLITS]
@@ -111,9 +120,13 @@ def check(
     return Report(dataset.name, held(dataset), {}, wrong, dataset.notes)
 
 
-def _journal(cache: Path, name: str, root: Path) -> Journal:
-    """A journal of its own for every folder of a set."""
-    place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+def _limits(*, limits: Limits | None = None) -> Limits | None:
+    return limits
+
+
+def _journal(cache: Path, name: str, root: Path, limits: Limits | None = None) -> Journal:
+    """A journal of its own for every folder of a set, and for all limits, since these decide what is at fault."""
+    place = hashlib.sha256(f"{root.resolve()}{limits or ''}".encode()).hexdigest()[:12]
     return Journal(cache / f"{name}-{place}.jsonl")
 
 

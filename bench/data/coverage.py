@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,12 +52,17 @@ class LeftOut:
             return
         self.faults[fault.path] = str(fault)
         logging.getLogger(__name__).warning("left out %s", fault)
-        left = self.usable - len(self.faults)
-        if left < self.minimum * self.listed:
+        if self.too_many(()):
+            left = self.usable - len(self.faults)
             raise DataError(
                 f"only {left} of {self.listed} videos can be read, under the minimum coverage of {self.minimum:g}; the "
                 f"last that cannot: {fault}"
             )
+
+    def too_many(self, faults: Iterable[UnreadableError]) -> bool:
+        """Whether fewer videos than the minimum are left if these go too."""
+        left = self.usable - len(self.faults.keys() | {fault.path for fault in faults})
+        return left < self.minimum * self.listed
 
     def notes(self) -> tuple[str, ...]:
         """How many there are, and their names."""

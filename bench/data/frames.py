@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from bench.data.images import read_frame
+from bench.data.paths import within
 from bench.data.split import DataError
 from bench.data.video import Limits, Reader, VideoReader, fits, picture_of, shape_of
 
@@ -26,23 +27,25 @@ FRAME = re.compile(r"(.*?)([0-9]+)\.(?:jpe?g|png)", re.IGNORECASE)
 class FrameReader:
     """Reads folders of frames in the order of their numbers; what has no file has no place.
 
-    short_side: pixels. rate: None, since nothing tells when a frame was shown.
+    short_side: pixels. rate: None, since nothing tells when a frame was shown. root: as in `frame_files`.
 
     Raises:
         DataError: a rate is asked for.
     """
 
-    def __init__(self, short_side: int, rate: float | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, short_side: int, rate: float | None = None, limits: Limits | None = None, root: Path | None = None
+    ) -> None:
         if rate is not None:
             raise DataError(f"rate: folders of frames have no time stamps, so that {rate:g} a second cannot be taken")
-        self.short_side, self.limits = short_side, limits or Limits()
+        self.short_side, self.limits, self.root = short_side, limits or Limits(), root
         self.rate: float | None = None
 
     def __call__(self, path: Path) -> Tensor:
         """All frames, uint8 (T, H, W, 3).
 
         Raises:
-            DataError: there is no such folder, no frame in it, one that cannot be read, or more than `limits`.
+            DataError: as `frame_files`, a frame cannot be read, or there is more than `limits`.
         """
         return self.clip(path, range)
 
@@ -52,7 +55,7 @@ class FrameReader:
         Raises:
             DataError: as above.
         """
-        files = frame_files(path)
+        files = frame_files(path, self.root)
         if len(files) > self.limits.frames:
             raise DataError(f"{path}: has more than {self.limits.frames} frames; cut it, or raise the limit")
         shape = shape_of(path, read_frame(files[0], self.limits.pixels), self.short_side, self.limits)
@@ -66,31 +69,35 @@ class FrameReader:
         ]
 
 
-def frame_files(folder: Path) -> list[Path]:
-    """The frames in a folder, by number.
+def frame_files(folder: Path, root: Path | None = None) -> list[Path]:
+    """The frames in a folder, by number. root: what no link may lead out of, by default the folder itself.
 
     Raises:
-        DataError: there is no such folder, or no frame in it.
+        DataError: there is no such folder, no frame in it, or one is a link that leads out of the root.
     """
     try:
-        names = os.listdir(folder)
+        with os.scandir(folder) as listed:
+            entries = list(listed)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}") from None
-    found: dict[str, dict[int, str]] = {}
-    for name in names:
-        if match := FRAME.fullmatch(name):
-            found.setdefault(match[1], {})[int(match[2])] = name
+    found: dict[str, dict[int, os.DirEntry[str]]] = {}
+    for entry in entries:
+        if match := FRAME.fullmatch(entry.name):
+            found.setdefault(match[1], {})[int(match[2])] = entry
     for prefix in (f"{folder.name}_", *PREFIXES):
         if prefix in found:
-            return [folder / name for _, name in sorted(found[prefix].items())]
+            frames = [(folder / entry.name, entry.is_symlink()) for _, entry in sorted(found[prefix].items())]
+            return [within(root or folder, file) if linked else file for file, linked in frames]
     raise DataError(f"{folder}: has no frames img_00001.jpg, image_00001.jpg, frame_000001.jpg, 00001.jpg or the like")
 
 
 class MediaReader:
-    """Reads videos, and folders of frames, whichever a path is. Raises as these do."""
+    """Reads videos, and folders of frames, whichever a path is. Raises as these do. root: as in `frame_files`."""
 
-    def __init__(self, short_side: int, rate: float | None = None, limits: Limits | None = None) -> None:
-        self.short_side, self.rate, self.limits = short_side, rate, limits
+    def __init__(
+        self, short_side: int, rate: float | None = None, limits: Limits | None = None, root: Path | None = None
+    ) -> None:
+        self.short_side, self.rate, self.limits, self.root = short_side, rate, limits, root
         self._videos = VideoReader(short_side, rate, limits=limits)
 
     def __call__(self, path: Path) -> Tensor:
@@ -102,4 +109,4 @@ class MediaReader:
         return self._of(path).clip(path, choose)
 
     def _of(self, path: Path) -> Reader:
-        return FrameReader(self.short_side, self.rate, self.limits) if path.is_dir() else self._videos
+        return FrameReader(self.short_side, self.rate, self.limits, self.root) if path.is_dir() else self._videos

@@ -289,7 +289,7 @@ def read_frame(path: Path, limit: int = PIXELS_LIMIT) -> VideoFrame:
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     """The open file; whatever is found wrong with it becomes a DataError that names it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     try:
         with path.open("rb") as file:

@@ -9,6 +9,7 @@ are taken as they stand. Nothing that a file asks for is ever called: see `bench
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,7 +206,7 @@ def read_masks(path: Path) -> tuple[Corners, tuple[int, int]]:
     Raises:
         DataError: the file is not there, cannot be read, or has no such array of numbers.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     try:
         found = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from bench.data.coverage import LeftOut, coverage
 from bench.data.images import inside
+from bench.data.list_rows import SUFFIXES
 from bench.data.paths import within
 from bench.data.split import DataError, Dataset, UnreadableError
 from bench.data.video import Reader, VideoReader, check_video
 
 FIELDS = ("path", "label", "group", "fold", "split")
 SPLITS = ("train", "validation", "test")
-SUFFIXES = frozenset(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ class Splitting:
 
 @dataclass
 class VideoFiles:
-    """A split whose videos are files; `path` is among the attributes."""
+    """A split whose videos are files; `path` is among the attributes.
+
+    One that was left out stays so: whether the part of it that is asked for can be read turns on what is cached.
+    """
 
     files: Sequence[Path]
     reader: Reader
@@ -81,7 +84,7 @@ class VideoFiles:
         Raises:
             UnreadableError: the file cannot be read; the message names it.
         """
-        with _reading(self.files[index]) as path:
+        with self._reading(index) as path:
             return self.reader(path)
 
     def frames_of(self, index: int, choose: Callable[[int], Sequence[int]]) -> Tensor:
@@ -90,17 +93,19 @@ class VideoFiles:
         Raises:
             UnreadableError: the file cannot be read; the message names it.
         """
-        with _reading(self.files[index]) as path:
+        with self._reading(index) as path:
             return self.reader.clip(path, choose)
 
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Path]:
-    """Says of a DataError which video it is about."""
-    try:
-        yield path
-    except DataError as error:
-        raise UnreadableError(path, str(error)) from None
+    @contextmanager
+    def _reading(self, index: int) -> Iterator[Path]:
+        """The file of a row, unless it was left out; says of a DataError which video it is about."""
+        path = self.files[index]
+        if self.left_out and path in self.left_out.faults:
+            raise UnreadableError(path, self.left_out.faults[path])
+        try:
+            yield path
+        except DataError as error:
+            raise UnreadableError(path, str(error)) from None
 
 
 def list_dataset(

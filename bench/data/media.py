@@ -70,7 +70,7 @@ def stem(path: str) -> str:
 
 
 def listed_media(root: Path) -> Media:
-    """What lies under `root`; a folder with a picture as its first file is one of frames and not looked into further.
+    """What lies under `root`: videos, and folders of frames, which hold pictures, no video and no folder.
 
     Raises:
         DataError: there is no such folder.
@@ -84,8 +84,11 @@ def listed_media(root: Path) -> Media:
 
 
 def _walk(root: Path, folder: str, faults: list[DataError], depth: int) -> Iterator[str]:
-    """Paths of videos and folders of frames in a folder and below."""
-    below = list[str]()
+    """Paths of videos and folders of frames in a folder and below.
+
+    A picture beside videos or folders, or in the root, is none of a video's frames, and ignored.
+    """
+    videos, below, pictures = list[str](), list[str](), False
     try:
         with os.scandir(root / folder) as entries:
             for entry in entries:
@@ -99,14 +102,13 @@ def _walk(root: Path, folder: str, faults: list[DataError], depth: int) -> Itera
                     continue
                 if entry.is_dir():
                     below.append(path)
-                elif PICTURE.fullmatch(entry.name):
-                    if folder:
-                        yield folder
-                    return
                 elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    yield path
+                    videos.append(path)
+                else:
+                    pictures = pictures or PICTURE.fullmatch(entry.name) is not None
     except OSError as error:
         faults.append(DataError(f"{root / folder}: {error.strerror}"))
+    yield from [folder] if pictures and folder and not videos and not below else videos
     if below and depth == DEPTH:
         faults.append(DataError(f"{root / folder}: has folders deeper than {DEPTH}, which are not looked into"))
         return

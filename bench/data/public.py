@@ -116,7 +116,7 @@ SETS = {
         "hmdb51",
         (Lists("*_test_split{split}.txt", "*_test_split{split}.txt", flagged_rows("1"), flagged_rows("2")),),
         splits=3,
-        source=r"(.+)_[0-9]+",
+        source=r"(.+?)_[a-z]_(?:cm|nm)_np[0-9]+_(?:fr|ba|le|ri)_(?:bad|med|goo)_[0-9]+",
     ),
     "something_something_v1": PublicSet(
         "something_something_v1",
@@ -143,6 +143,7 @@ SETS = {
             Lists("Diving48_train.json", "Diving48_test.json", diving_rows),
         ),
         ("Diving48_vocab.json",),
+        source=r"(.{11})_[0-9]+",
     ),
     "activitynet": PublicSet(
         "activitynet",
@@ -228,7 +229,7 @@ def public(
     Args:
         name: of the set. data_root: the folder that `path` is in. size: of the crop in pixels.
         path: the folder of the set, by default its name. lists: the folder of its lists, if that is another.
-        train_list, test_list: files of other names, in the format of the set. classes: the file with its classes.
+        train_list, test_list: files of other names, in a format of the set. classes: the file with its classes.
         split: 1, 2 or 3 of UCF101 and HMDB51. validation_share: above 0 and at most 0.5. seed: of that draw.
         rate: frames a second, by default every frame; not of folders of frames. short_side: 8/7 of the crop by default.
         flip: whether training mirrors, by default as the labels stand it. limits: of a decoded video.
@@ -250,7 +251,7 @@ def public(
         table,
         parts,
         found.root,
-        MediaReader(short_side or round(size * 8 / 7), rate, limits),
+        MediaReader(short_side or round(size * 8 / 7), rate, limits, found.root),
         found.classes,
         flip=SETS[name].flip if flip is None else flip,
         notes=(*notes, *found.notes, _drawn_note(parts, seed), *more),
@@ -345,18 +346,25 @@ def _read(
     if any(given):
         if not all(given):
             raise DataError(f"{name}: train_list and test_list go together")
-        way, train, test = ways[0], [one for one in given[:1] if one], [one for one in given[1:] if one]
+        train, test = ([one] for one in given if one)
+        train_way, test_way = (_of_suffix(ways, file) for file in (*train, *test))
     elif found := _there(ways, places, split):
-        way, train, test = found
+        train_way, train, test = found
+        test_way = train_way
     else:
         wanted = " or ".join(f"{way.train.format(split=split)} and {way.test.format(split=split)}" for way in ways)
         raise DataError(f"{name}: needs {wanted} in {places[0] if places else 'its folder'}; or give lists=FOLDER")
     rows, faults = list[tuple[Listed, bool]](), list[DataError]()
-    for files, read, is_test in ((test, way.read_test or way.read, True), (train, way.read, False)):
+    for files, read, is_test in ((test, test_way.read_test or test_way.read, True), (train, train_way.read, False)):
         good, bad = tagged(chain.from_iterable(read(file) for file in files))
         rows += [(row, is_test) for row in good]
         faults += bad
     return rows, faults, (f"lists {train[0].name} and {test[0].name}{' and more' if len(train) > 1 else ''}",)
+
+
+def _of_suffix(ways: Sequence[Lists], file: Path) -> Lists:
+    """The first way whose lists are JSON as a file is, or are none as it is none; else the first."""
+    return next((way for way in ways if way.train.endswith(".json") == (file.suffix == ".json")), ways[0])
 
 
 def _by_folders(media: Media) -> Found:

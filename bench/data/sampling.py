@@ -167,6 +167,10 @@ Frames = tuple[Tensor, dict[int, list[int]]]
 """Frames of a video, uint8 (n, H, W, C), and for each view of it which of them it shows."""
 
 
+_Cut = tuple[int, Tensor, Tensor | None]
+"""A view, its frames, and its annotation, if it has one."""
+
+
 class _Cutter(Dataset[_Loaded | DataError]):
     """Item = the batch made of the views that are asked for.
 
@@ -190,14 +194,18 @@ class _Cutter(Dataset[_Loaded | DataError]):
 
     def __getitem__(self, chunk: NDArray[np.int64]) -> _Loaded | DataError:
         """An error is handed over as a value: the loader would bury its one line in a worker's traceback."""
-        faults: list[UnreadableError] = []
+        faults, cut = list[UnreadableError](), list[_Cut]()
         try:
-            cut = [found for view in chunk if (found := self._cut_or_fault(int(view), faults)) is not None]
+            for view in chunk:
+                if found := self._cut_or_fault(int(view), faults):
+                    cut.append(found)
+                elif self.replaced:
+                    break  # nothing stands in its place, nor would anything in that of the next
         except DataError as error:
             return error
         return _Loaded(self._batch(cut) if cut else None, faults)
 
-    def _batch(self, cut: Sequence[tuple[int, Tensor, Tensor | None]]) -> Batch:
+    def _batch(self, cut: Sequence[_Cut]) -> Batch:
         views = np.array([view for view, _, _ in cut])
         clips, mirror = torch.stack([clip for _, clip, _ in cut]), torch.from_numpy(self.views.mirror[views])
         if mirror.any():
@@ -210,8 +218,10 @@ class _Cutter(Dataset[_Loaded | DataError]):
             target = collated([mirrored(one, self.spec.size) if flip else one for one, flip in pairs])
         return Batch(normalised(clips, self.spec), target, torch.from_numpy(rows))
 
-    def _cut_or_fault(self, view: int, faults: list[UnreadableError]) -> tuple[int, Tensor, Tensor | None] | None:
-        """The view that is cut, its frames and annotation; None if its video is left out."""
+    def _cut_or_fault(self, view: int, faults: list[UnreadableError]) -> _Cut | None:
+        """What is cut; None if its video is left out, and where it is to be replaced, if no other can be read, or more
+        than may be left out cannot: then the run is about to end.
+        """
         count = len(self.views.rows)
         for step in range(count if self.replaced else 1):
             here = (view + step) % count
@@ -221,6 +231,8 @@ class _Cutter(Dataset[_Loaded | DataError]):
                 if not (self.replaced or self.left_out):
                     raise
                 faults.append(error)
+                if self.replaced and self.split.left_out.too_many(faults):  # type: ignore[attr-defined]  # as below
+                    break
         return None
 
     def _frames(self, row: int) -> Frames:

@@ -8,6 +8,7 @@ the whole video is decoded, so that a clip has the same frames either way.
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -270,7 +271,7 @@ def check_video(path: Path) -> None:
 @contextmanager
 def _video_stream(path: Path, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The open file and its first video stream, cover pictures aside; FFmpeg's objections become DataErrors."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of a name that the system refuses
         raise DataError(f"{path}: no such file")
     try:
         # A colon in a name is no protocol, and a playlist among the files reaches no network.

@@ -92,7 +92,9 @@ def test_a_list_that_counts_other_frames_and_gaps_between_frames_are_found(tmp_p
 
 def test_a_check_goes_on_where_it_stopped_and_reads_what_changed(root, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(journal, "check_file", lambda root, path: read.append(path) or check_file(root, path))
+    monkeypatch.setattr(
+        journal, "check_file", lambda root, path, limits: read.append(path) or check_file(root, path, limits)
+    )
 
     def stop(done, total):
         if done == 5:
@@ -113,22 +115,58 @@ def test_a_check_goes_on_where_it_stopped_and_reads_what_changed(root, tmp_path,
     assert len(read) == before + 2
 
 
-def _deadly(root, path):
+def _deadly(root, path, limits):
     if "000003" in path:
+        (root / path).unlink(missing_ok=True)
+    if "000003" in path or "000007" in path:
         os.kill(os.getpid(), signal.SIGKILL)
-    return check_file(root, path)
+    return check_file(root, path, limits)
 
 
 def test_a_file_that_kills_its_reader_costs_that_file_only(root, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "check_file", _deadly)
     forked = multiprocessing.get_context("fork")  # starts at once; what is tested is what follows a death
     monkeypatch.setattr(journal, "get_context", lambda name: forked)
-    deadly = "val/archery/video000003_000001_000011.mp4"
-    paths = ["train/archery/video000000_000001_000011.mp4", deadly, "train/archery/video000001_000001_000011.mp4"]
+    whole = [f"train/archery/video00000{number}_000001_000011.mp4" for number in (0, 1)]
+    gone, stays = "val/archery/video000003_000001_000011.mp4", "val/bowling/video000007_000001_000011.mp4"
+    paths = [whole[0], gone, stays, whole[1]]
     checked = check_files(root, paths, Journal(tmp_path / "log.jsonl"), 1)
     assert sorted(checked) == sorted(paths)
-    assert [path for path, one in checked.items() if one.fault] == [deadly]
-    assert "died" in checked[deadly].fault and checked[paths[2]].frames == 4
+    assert {path for path, one in checked.items() if "died" in one.fault} == {gone, stays}
+    assert checked[whole[0]].frames == 3 and checked[whole[1]].frames == 4
+    log = Journal(tmp_path / "log.jsonl")
+    assert [path for path in paths if log.get(root, path)] == whole  # the others are read again
+
+
+def test_what_the_disk_fails_to_give_is_read_again(root, tmp_path, monkeypatch):
+    path, log = "train/archery/video000000_000001_000011.mp4", tmp_path / "log.jsonl"
+
+    def away(file, root):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_digest", away)
+        assert "Input/output error" in check_files(root, [path], Journal(log), 0)[path].fault
+    assert check_files(root, [path], Journal(log), 0)[path].fault == ""
+
+
+def test_a_frame_repaired_in_place_or_renamed_is_read_again(tmp_path):
+    folder, log = tmp_path / "clip", tmp_path / "log.jsonl"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"{number}.png").write_bytes(png(np.full((24, 32), number, np.uint8)))
+    whole = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(b"x" * len(whole))
+    os.utime(folder / "2.png", ns=(1, 1))
+
+    def fault():
+        return check_files(tmp_path, ["clip"], Journal(log), 0)["clip"].fault
+
+    assert "2.png" in fault()
+    (folder / "2.png").write_bytes(whole)
+    assert fault() == ""
+    (folder / "2.png").rename(folder / "3.png")
+    assert "frame 2 is missing" in fault()
 
 
 @settings(max_examples=30, deadline=None)
@@ -172,5 +210,19 @@ def test_the_command_answers_in_json_and_exits_with_1_if_anything_is_wrong(root,
 def test_options_of_the_lists_are_taken_and_others_refused(root, tmp_path):
     call = {"data_root": root.parent, "frames": 4, "size": 14, "read": False, "cache": tmp_path, "workers": 0}
     assert check("kinetics_400", options={"path": "kinetics_400"}, **call).held[0].rows == 9
-    with pytest.raises(DataError, match="no option 'seed'"):
-        check("kinetics_400", options={"seed": 1}, **call)
+    with pytest.raises(DataError, match="no option 'sed'"):
+        check("kinetics_400", options={"sed": 1}, **call)
+    with pytest.raises(DataError, match=r"kinetics_400: limits\.frames"):
+        check("kinetics_400", options={"limits": {"frames": "many"}}, **call)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_options_of_a_profile_are_taken_and_limits_hold(root, tmp_path, workers):
+    call = {"data_root": root.parent, "frames": 4, "size": 14, "read": True, "cache": tmp_path, "workers": workers}
+    others = {"minimum_coverage": 0.5, "validation_share": 0.1, "seed": 1, "flip": False, "rate": 5.0, "short_side": 16}
+    assert kinds(check("kinetics_400", options=others, **call)) == ["empty"]
+    few = check("kinetics_400", options=others | {"limits": {"frames": 13}}, **call)
+    assert [fault.message for fault in few.faults if fault.kind == "broken"] == [
+        f"{root}/val/curling/video000011_000001_000011.mp4: has more than 13 frames; cut it, or raise the limit"
+    ]
+    assert kinds(check("kinetics_400", options=others, **call)) == ["empty"]

@@ -48,6 +48,21 @@ def test_flow_and_thumbnails_among_them_are_no_frames(folder):
     assert [file.name for file in frame_files(path)] == ["img_00001.png", "img_00002.png"]
 
 
+@pytest.mark.parametrize("reader", [FrameReader, MediaReader])
+def test_links_may_lead_to_other_folders_of_the_set_but_not_out(folder, tmp_path, reader):
+    folder(["img_1.png"], name="outside")
+    root = tmp_path / "set"
+    root.mkdir()
+    folder(["img_1.png", "img_2.png"], name="set/a")
+    path = folder(["img_1.png"], name="set/b")
+    (path / "img_2.png").symlink_to(root / "a/img_2.png")
+    assert len(reader(12, root=root)(path)) == 2
+    assert "leads out" in refused(lambda: reader(12)(path))
+    (path / "img_3.png").symlink_to(tmp_path / "outside/img_1.png")
+    for call in (lambda: reader(12, root=root)(path), lambda: reader(12, root=root).clip(path, range)):
+        assert f"{path / 'img_3.png'}: is a link that leads out of {root}" in refused(call)
+
+
 def test_what_cannot_be_read_is_one_line_that_names_it(folder, tmp_path):
     path = folder(["img_1.png", "img_2.png"])
     assert "no frames" in refused(lambda: FrameReader(12)(folder(["flow_x_1.png"], name="other")))

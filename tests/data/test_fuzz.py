@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from made_videos import write_video
 from pictures import png
 from scipy.io import savemat
 
@@ -98,6 +99,7 @@ def test_class_files(tmp_path, content, json_too):
 
 
 @FUZZ
+@example(content=b"path,label\n" + 400 * b"9" + b",a\n")  # a name that the system refuses
 @given(content=CONTENT.map(lambda rest: b"path,label\n" + rest))
 def test_csv_lists(tmp_path, content):
     path = tmp_path / "list.csv"
@@ -148,11 +150,9 @@ def test_annotations_with_broken_bytes(tmp_path, kind, places, cut):
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """Bytes of small videos in three containers."""
-    from conftest import _write
-
     folder, found = tmp_path_factory.mktemp("fuzz"), {}
     for name, codec in (("a.mp4", "libx264"), ("a.mkv", "mpeg4"), ("a.avi", "mpeg4")):
-        found[name] = _write(folder / name, [40 * i for i in range(12)], 64, 48, codec=codec).read_bytes()
+        found[name] = write_video(folder / name, [40 * i for i in range(12)], 64, 48, codec=codec).read_bytes()
     return found
 
 

@@ -95,6 +95,22 @@ def test_too_many_end_the_run_with_one_line():
     assert "\n" not in str(caught.value)
 
 
+def test_a_disk_that_goes_away_ends_the_run_after_few_reads():
+    split = split_of(broken=range(100))
+    with pytest.raises(DataError, match="only 97 of 100 videos can be read"):
+        list(train_batches(split, SPEC, Sampling(), 10, 0, 0))
+    assert len(split.reader.read) == 3
+
+
+def test_what_was_left_out_is_not_asked_for_again():
+    split = split_of()
+    list(train_batches(split, SPEC, Sampling(), 10, 0, 0))
+    split.reader.broken.clear()  # as a file with a good part seems whole
+    for call in (lambda: split.video(7), lambda: frames_of(split, 7, range)):
+        with pytest.raises(UnreadableError, match=r"^7\.mp4: cannot be decoded$"):
+            call()
+
+
 def test_files_left_out_when_the_set_was_built_count():
     left_out = LeftOut(100, 98, 0.97)
     left_out.add(UnreadableError(Path("a"), "a: broken"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import _write
+from made_videos import write_video
 
 from bench import profiles
 from bench.experiment import single
@@ -18,7 +18,7 @@ def test_a_run_goes_on_without_the_files_that_break(tmp_path: Path) -> None:
     for number in range(60):
         part = "train" if number < 36 else "validation" if number < 48 else "test"
         pictures = noise.integers(0, 256, (10, 48, 64, 3), np.uint8)
-        file = _write(tmp_path / f"v{number}.mp4", range(0, 400, 40), 64, 48, codec="libx264", pictures=pictures)
+        file = write_video(tmp_path / f"v{number}.mp4", range(0, 400, 40), 64, 48, codec="libx264", pictures=pictures)
         if number in (3, 50):
             data = bytearray(file.read_bytes())
             data[len(data) // 4 : 3 * len(data) // 4] = bytes(len(data) // 2)

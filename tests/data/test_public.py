@@ -11,7 +11,7 @@ from pictures import COLOUR, png
 
 from bench.data import DataError
 from bench.data.builders import build
-from bench.data.public import SETS, survey
+from bench.data.public import SETS, _source, survey
 from bench.data.sampling import Sampling, test_batches
 from bench.method import InputSpec
 
@@ -209,11 +209,11 @@ OTHERS = {
     "hmdb51": (
         {
             f"testTrainMulti_7030_splits/{label}_test_split1.txt": lines(
-                f"film_{label}_u_{k}_0.avi {0 if k == 10 else 1 + (k > 7)} " for k in range(11)
+                f"film_{k}_{label}_u_cm_np1_fr_bad_0.avi {0 if k == 10 else 1 + (k > 7)} " for k in range(11)
             )
             for label in CLASSES
         },
-        {f"{label}/film_{label}_u_{k}_0.avi": None for label in CLASSES for k in range(11)},
+        {f"{label}/film_{k}_{label}_u_cm_np1_fr_bad_0.avi": None for label in CLASSES for k in range(11)},
     ),
     "something_something_v1": (
         {
@@ -300,6 +300,61 @@ def test_videos_of_one_source_are_drawn_together(tree):
     dataset = get("ucf101", tree(files), validation_share=0.25)
     assert len(dataset.validation) == 12 and len(dataset.train) == 36
     assert not set(dataset.train.groups) & set(dataset.validation.groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "clips", "source"),
+    [
+        (
+            "hmdb51",
+            [
+                "A_09_brush_hair_u_nm_np1_ba_goo_0",
+                "A_09_brush_hair_h_cm_np2_le_med_13",
+                "A_09_brush_hair_f_nm_np1_ri_bad_2",
+            ],
+            "A_09_brush_hair",
+        ),
+        ("diving48", ["-pMjoP_OGgJ_00000", "-pMjoP_OGgJ_01234"], "-pMjoP_OGgJ"),
+        ("ucf101", ["v_Archery_g01_c01", "v_Archery_g01_c02"], "v_Archery_g01"),
+    ],
+)
+def test_the_clips_of_one_film_are_of_one_source(name, clips, source):
+    for clip in clips:
+        assert _source(SETS[name].source, clip) == source
+
+
+def test_stray_pictures_hide_nothing(tree):
+    files = kinetics("slowfast")
+    for place in ("", "train/", "train/archery/"):
+        files |= {f"kinetics_400/{place}{picture}": "" for picture in ("a1.jpg", "thumb1.jpg", "zz9.png")}
+    check(get("kinetics_400", tree(files)))
+
+
+def test_stray_pictures_beside_folders_of_frames_hide_nothing(tree):
+    files = kinetics("rawframes")
+    for place in ("", "rawframes_train/", "rawframes_train/archery/"):
+        files |= {f"kinetics_400/{place}{picture}": "" for picture in ("a1.jpg", "thumb1.jpg", "zz9.png")}
+    assert survey("kinetics_400", tree(files)).unlisted == 0
+    check(get("kinetics_400", tree({})))
+
+
+def test_a_folder_of_frames_may_not_link_out_of_the_set(tree, tmp_path):
+    root = tree(kinetics("rawframes"))
+    dataset = get("kinetics_400", root)
+    frame = dataset.test.files[0] / "img_00001.png"
+    os.rename(frame, tmp_path / "away.png")
+    frame.symlink_to(tmp_path / "away.png")
+    assert f"{frame}: is a link that leads out of {root / 'kinetics_400'}" in refused(lambda: dataset.test.video(0))
+
+
+def test_a_list_of_another_name_is_read_as_its_suffix_says(tree):
+    files = other("activitynet")
+    content = files.pop("activitynet/activity_net.v1-3.min.json")
+    files |= {f"activitynet/{part}.txt": numbered(part, "v_{id} 12 {label}") for part in ("train", "val")}
+    root = tree(files | {"activitynet/all.json": content, "activitynet/classes.txt": lines(CLASSES)})
+    for train, test in (("train.txt", "val.txt"), ("all.json", "all.json"), ("train.txt", "all.json")):
+        dataset = get("activitynet", root, train_list=f"activitynet/{train}", test_list=f"activitynet/{test}")
+        assert f"lists {train} and {test}" in check(dataset).notes[1]
 
 
 def test_what_is_wrong_with_a_row_costs_that_row_and_is_named(tree):
