@@ -6,6 +6,7 @@ Part of the command line of `bench.cli`; whatever is heavy is imported inside th
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,8 @@ def new_method(
 
     file = write(name, out)
     print(f"{file}: {name}, a method that runs as it is; next:")
-    print(f"vared-bench check {file.stem}:{name}")
+    there = "" if file.parent == Path() else f"cd {shlex.quote(str(file.parent))} && "
+    print(f"{there}vared-bench check {file.stem}:{name}")
 
 
 @app.command(epilog="Example: vared-bench check mypackage:MyMethod --frames 8")
@@ -83,7 +85,7 @@ def compare_(
     """A new method's row beside the others: checked, trained, scored, timed, judged; then the report with it marked.
 
     Stands beside what is recorded, here or shipped, under the same profile. The verdicts are also in
-    RESULTS/compare-NAME.json.
+    RESULTS/compare-NAME-...json, a file for each profile, table, number of frames and set of options.
     """
     from bench import compare, profiles
     from bench.answers.compare import print_compare

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,10 @@ STORE = "shipped and yours"
 """The label of shipped records and those of a results folder, taken together: seeds and samples of both pair up."""
 
 
+LONGEST = 100
+"""Letters of a file's name before its digest: names of methods may be long."""
+
+
 class NotConformingError(Exception):
     """A method breaks promises; `faults` has a line for each."""
 
@@ -49,9 +55,12 @@ class Asked:
 
     @property
     def file(self) -> str:
-        """The name of the file that the verdict goes to."""
-        options = "".join(f"-{key}={value}" for key, value in sorted(self.options.items()))
-        return f"compare-{self.method}{options}.json".replace("/", ".").replace(":", ".")
+        """The name of the file that the verdict goes to: another one for whatever differs but the seeds."""
+        table = self.table.id if self.table else ""
+        asked = [self.method, self.options, self.profile.name, sorted(self.frames), table]
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:6]
+        words = "-".join(filter(None, (self.method, self.profile.name, table)))
+        return f"compare-{re.sub(r'[^A-Za-z0-9_.-]+', '.', words)[:LONGEST]}-{digest}.json"
 
 
 def asked(

@@ -287,14 +287,18 @@ class Run:
         if last.get("stage") != len(self.method.stages(self.profile.recipe)):
             raise ExperimentError(f"{what}: no trained checkpoint in {self.folder}; without --again it is trained")
         trained = self.store.read(self.identity).seconds.get("train") if self.store.has(self.identity) else None
-        if first():
-            (self.folder / "validation.json").unlink(missing_ok=True)
-        validation = self.train()  # to the end already: what is missing are the scores on validation
-        if trained is not None:
-            validation["seconds"] = trained
+        scores = self.folder / "validation.json"
+        before = scores.read_bytes() if scores.exists() else b""
+        wait()
         try:
-            return self._scored(validation)
+            if first():
+                scores.unlink(missing_ok=True)
+            wait()
+            validation = self.train()  # to the end already: what is missing are the scores on validation
+            return self._scored(validation | ({} if trained is None else {"seconds": trained}))
         except UNMEASURABLE as error:
+            if before and first():
+                write_atomically(scores, before)
             raise ExperimentError(f"{what}: {error}; nothing was replaced") from error
 
     def _scored(self, validation: dict[str, float]) -> Record:

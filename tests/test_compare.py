@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +17,7 @@ from test_experiment import STATIC, TOML
 from typer.testing import CliRunner
 
 from bench import compare, experiment, profiles
+from bench.answers.compare import print_compare
 from bench.cli import app
 from bench.compare import Asked, asked
 from bench.conformance import named
@@ -23,6 +26,7 @@ from bench.profiles import Profile
 from bench.records import Record, Store, read_record, read_samples
 from bench.speed.pair import Job
 from bench.tables.paths import published
+from bench.tables.schema import load
 from bench.training import TrainingError
 
 MINE = "bench.new_method.template:NewMethod"
@@ -182,7 +186,7 @@ def test_a_method_gets_its_row_its_verdicts_and_its_page(
     result = CliRunner().invoke(app, ["compare", MINE, *words, *chosen, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found == json.loads((results / asked(MINE, OPTIONS, tiny, [8], [0], None).file).read_text())
+    assert found == json.loads((results / asked(MINE, OPTIONS, tiny, [8], [0], "table10").file).read_text())
     assert set(clocked) == {MINE, "r2plus1d_18"}
     (form,) = found["forms"]
     assert (form["frames"], form["seeds"], form["not_timed"]) == (8, [0], "not timed")
@@ -202,6 +206,14 @@ def test_a_method_gets_its_row_its_verdicts_and_its_page(
     assert {claim["statistic"] for claim in form["claims"]} >= {"cost_ratio", "clip-1", "cost_spread"}
     page = (results / "report" / "report.html").read_text()
     assert MINE in page and 'class="new' in page
+
+
+def test_a_control_that_was_not_run_costs_nothing_known(capsys: pytest.CaptureFixture[str]) -> None:
+    control = {"control": "random", "gain": None, "cost": None, "verdict": "not run", "reason": "why"}
+    form = {"frames": 8, "dataset": "d", "seeds": [0], "accuracies": {}, "gflops": {"average": 1.0}}
+    lists = {"beside": [], "claims": [], "controls": [control]}
+    print_compare({"method": "m", "report": "page", "forms": [form | lists]})
+    assert "\u2013" in (told := capsys.readouterr().out) and "0.000" not in told
 
 
 def test_conformance_is_asked_before_anything_is_stored(
@@ -228,9 +240,14 @@ def test_a_file_younger_than_its_record_is_told(tiny: Profile, tmp_path: Path, m
     assert compare.outdated(asked("r2plus1d_18", {}, tiny, [4], [0], None), tmp_path, None) == ""
 
 
-def test_the_file_of_a_verdict_is_named_after_method_and_options(tiny: Profile) -> None:
-    names = [Asked(name, options, tiny, [4], [0], None).file for name, options in ((MINE, {}), ("a:B/c", {"w": [2]}))]
-    assert names == ["compare-bench.new_method.template.NewMethod.json", "compare-a.B.c-w=[2].json"]
+def test_whatever_is_asked_differently_has_a_file_of_its_own(tiny: Profile) -> None:
+    first = Asked("a:B/c", {"w": 1}, tiny, [4], [0], None)
+    other = tiny.model_copy(update={"name": "other"})
+    changes = [{"options": {"w": -1}}, {"profile": other}, {"frames": [4, 8]}, {"table": load("table1")}]
+    names = [first.file, *(replace(first, **change).file for change in changes)]
+    assert len({*names}) == 5 and all(name.startswith("compare-a.B.c-") for name in names)
+    assert replace(first, seeds=[1]).file == first.file
+    assert len(replace(first, method="a:" + 300 * "B").file) < 130
 
 
 def test_shipped_plain_networks_are_not_trained_again(tiny: Profile, tmp_path: Path, monkeypatch: Any) -> None:
@@ -242,6 +259,13 @@ def test_shipped_plain_networks_are_not_trained_again(tiny: Profile, tmp_path: P
     assert compare._shipped(plain, given, tmp_path, None)
     assert not compare._shipped(Experiment(MINE, (), 8, 0), given, tmp_path, None)
     shutil.rmtree(folder.resolve())
+
+
+def test_the_small_batch_of_the_check_is_not_cut_further() -> None:
+    profile = profiles.load("jhmdb")
+    method = SimpleNamespace(stages=lambda recipe: [recipe])
+    assert profile.recipe.accumulate > named.BATCH
+    assert named._recipe(method, profile).accumulate == 1  # type: ignore[arg-type]
 
 
 def test_a_dense_bound_is_that_of_the_network_under_a_method(tiny: Profile) -> None:

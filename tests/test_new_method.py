@@ -70,6 +70,16 @@ def test_nothing_is_overwritten_or_hidden(folder: Path) -> None:
     with pytest.raises(NewMethodError, match=r"ends in \.py"):
         write("Fine", Path("not-a-module.py"))
     assert run("new-method", "Fine", "--out", "no/such/folder/fine.py").exit_code == 2
+    result = run("new-method", "Fine", "--out", "__main__.py")
+    assert result.exit_code == 2 and "hidden" in result.stderr
+
+
+def test_the_next_command_says_from_which_folder(folder: Path) -> None:
+    Path("a b").mkdir()
+    assert run("new-method", "Few", "--out", "few.py").stdout.endswith("\nvared-bench check few:Few\n")
+    assert run("new-method", "Fine", "--out", "a b/fine.py").stdout.endswith(
+        "\ncd 'a b' && vared-bench check fine:Fine\n"
+    )
 
 
 NETWORK = "answer = self.network(sample[rows, :, ::step])"

@@ -152,7 +152,7 @@ def print_compare(found: Mapping[str, Any]) -> None:
             print_table(["beside", *heads], [[_who(one), *map(_told, _three(one))] for one in form["beside"]])
         if form["controls"]:
             heads = ["control", "learned decisions are more accurate (points)", "its cost over theirs"]
-            print_table(heads, [[one["control"], _gain(one), f"{one['cost'] or 0:.3f}"] for one in form["controls"]])
+            print_table(heads, [[one["control"], _gain(one), _cost(one["cost"])] for one in form["controls"]])
         if form["claims"]:
             print_table(["claim", "verdict"], [[one["text"], _told(one)] for one in form["claims"]])
         told = [one for other in form["beside"] for one in other["verdicts"]] + form["controls"] + form["claims"]
@@ -172,6 +172,11 @@ def _who(other: Mapping[str, Any]) -> str:
 
 def _gain(control: Mapping[str, Any]) -> str:
     return _told({**(control["gain"] or {}), "verdict": control["verdict"]})
+
+
+def _cost(ratio: float | None) -> str:
+    """Nothing is known of what a control that was not run would cost."""
+    return "\u2013" if ratio is None else f"{ratio:.3f}"
 
 
 def _told(verdict: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def _recipe(method: Method, profile: Profile) -> Recipe:
     """As short as every stage of the method can be, the learning rate in proportion to the batch."""
     stages = len(method.stages(Recipe(epochs=9)))
     rate = profile.recipe.lr * BATCH / profile.recipe.batch
-    return replace(profile.recipe, epochs=stages + 1, batch=BATCH, lr=rate, precision="fp32")
+    return replace(profile.recipe, epochs=stages + 1, batch=BATCH, lr=rate, precision="fp32", accumulate=1)
 
 
 def _samples(method: Method, dataset: Dataset, profile: Profile) -> Tensor:

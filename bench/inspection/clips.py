@@ -34,10 +34,15 @@ def extremes(computed: pd.Series[float], targets: pd.Series[int], classes: Seque
     return strips
 
 
-def sheet(split: Split, spec: InputSpec, sampling: Sampling, strips: list[Strip]) -> Sheet:
-    """The frames of the centre clips of `strips`, as the network sees them, one clip a row."""
-    rows = np.array([strip.video for strip in strips], np.int64)
-    clips = [pixels(batch.sample[0], spec) for batch in test_batches(split, spec, sampling, 1, 1, 1, rows)]
+def sheet(split: Split, spec: InputSpec, sampling: Sampling, strips: Sequence[Strip]) -> Sheet | None:
+    """The frames of the centre clips of `strips`, as the network sees them, a clip a row; None if none can be read."""
+    rows = np.unique([strip.video for strip in strips])
+    batches = test_batches(split, spec, sampling, 1, 1, 1, rows, leave_out=True)
+    read = {int(batch.index[0]): pixels(batch.sample[0], spec) for batch in batches}
+    strips = [strip for strip in strips if strip.video in read]
+    if not strips:
+        return None
+    clips = [read[strip.video] for strip in strips]
     drawn = [_strip(clip) for clip in clips]
     height, width = drawn[0].shape[0], drawn[0].shape[1]
     count = min(FRAMES, clips[0].shape[1])

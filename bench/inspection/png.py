@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,5 +27,5 @@ def decode(text: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as picture:
             return np.asarray(picture)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"not a PNG: {error}") from None

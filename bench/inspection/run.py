@@ -119,18 +119,22 @@ class _Look:
 
     def _batches(self, rows: NDArray[np.int64]) -> Any:
         method = self.method
-        for batch in test_batches(self.split, method.spec, self.one.sampling, 1, 1, TOGETHER, rows):
+        for batch in test_batches(self.split, method.spec, self.one.sampling, 1, 1, TOGETHER, rows, leave_out=True):
             yield to_device(batch, method.device)
 
     def _clips(self, redundancy: Redundancy | None) -> pd.DataFrame:
-        """One row a clip."""
-        motion, figures = list[NDArray[np.float32]](), list[Tensor]()
+        """One row a clip that can be read; `rows` are those from here on."""
+        seen, motion, figures = list[NDArray[np.int64]](), list[NDArray[np.float32]](), list[Tensor]()
         for number, batch in enumerate(self._batches(self.rows)):
+            seen.append(batch.index.cpu().numpy())
             motion.append(clips.estimated_motion(batch.sample, self.method.spec))
             if redundancy:
                 figures.append(redundancy.add(batch.sample))
             self.announce(min(1.0, (number + 1) * TOGETHER / len(self.rows)))
-        rows, split = self.rows, self.split
+        if not seen:
+            raise InspectionError(f"{self.one.dataset.name}: none of the clips to look at can be read")
+        self.rows = rows = np.concatenate(seen)
+        split = self.split
         about = {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows]}
         table = pd.DataFrame({**about, "estimated.motion": np.concatenate(motion)})
         if redundancy:
@@ -150,7 +154,10 @@ class _Look:
         record = self.one.store.read(self.one.identity)
         table = read_samples(self.one.store.folder / f"{record.identity.id}.json", record).set_index("index")
         strips = clips.extremes(computed(table, self.units), table["target"], self.split.classes, self.settings.classes)
-        return clips.sheet(self.split, self.method.spec, self.one.sampling, strips)
+        found = clips.sheet(self.split, self.method.spec, self.one.sampling, strips)
+        if found is None:
+            self.missing["clips"] = "none of them can be read"
+        return found
 
     def _pairs(self, redundancy: Redundancy) -> list[Pair]:
         """The most similar maps of one layer in the first clip."""

@@ -11,18 +11,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from bench.faults import first_fault
+from bench.inspection import png
 from bench.inspection.settings import Settings
 from bench.records import Identity, Strict, read_samples, write_atomically
 
 SCHEMA = 1
 REVISION = 1
 """Raised by hand whenever what is inspected changes; inspections of another revision are not read."""
+
+
+def _readable(picture: str) -> str:
+    png.decode(picture)
+    return picture
+
+
+Png = Annotated[str, AfterValidator(_readable)]
+"""A PNG in base64, which can be read."""
 
 
 class InspectionError(Exception):
@@ -71,7 +81,7 @@ class Pair(Strict):
     places: tuple[int, int]
     cc: float
     rmse: float
-    picture: str
+    picture: Png
 
 
 class Unit(Strict):
@@ -104,11 +114,17 @@ class Strip(Strict):
 class Sheet(Strict):
     """Frames of clips: one strip a row, its frames side by side. picture: a PNG in base64."""
 
-    frames: int
-    height: int
-    width: int
+    frames: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
     strips: list[Strip]
-    picture: str
+    picture: Png
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if png.decode(self.picture).shape[:2] != (len(self.strips) * self.height, self.frames * self.width):
+            raise ValueError("the picture is not of this size")
+        return self
 
 
 class InspectionRecord(Strict):
@@ -205,14 +221,17 @@ def read_inspection(path: Path) -> InspectionRecord:
 def inspections(stores: Iterable[tuple[str, Path]]) -> list[Inspection]:
     """What lies in the folder "inspected" beside the records of each store; without one, nothing.
 
+    Folders of one label are one store: of what several of them hold the last one's counts.
+
     Raises:
         InspectionError: a file is not an inspection; names file and field.
     """
-    return [
-        Inspection(label, path, record)
+    found = {
+        (label, path.name): Inspection(label, path, record)
         for label, folder in stores
         for path, record in InspectionStore(folder / "inspected")
-    ]
+    }
+    return list(found.values())
 
 
 def standard(records: Path, run: Identity) -> Inspection | None:

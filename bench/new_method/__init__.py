@@ -29,8 +29,7 @@ def write(name: str, out: Path | None = None) -> Path:
     file = out or Path(f"{name.lower()}.py")
     if file.suffix != ".py" or not file.stem.isidentifier():
         raise NewMethodError(f"{file}: a module's file is letters, digits and _, and ends in .py")
-    found = find_spec(file.stem)
-    if found is not None and found.origin != str(file.resolve()):
+    if _installed(file):
         raise NewMethodError(f"{file}: would be hidden by the installed module {file.stem!r}; give another with --out")
     text = (resources.files(__package__) / "template.py").read_text()
     try:
@@ -39,3 +38,12 @@ def write(name: str, out: Path | None = None) -> Path:
     except FileExistsError:
         raise NewMethodError(f"{file} is there already, and is not overwritten; give another with --out") from None
     return file
+
+
+def _installed(file: Path) -> bool:
+    """Whether another module of that name would be imported."""
+    try:
+        found = find_spec(file.stem)
+    except ValueError:  # a module of this process without a file, such as __main__
+        return True
+    return found is not None and found.origin != str(file.resolve())

@@ -24,7 +24,7 @@ class Content:
 
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
     measures them. compared: where several methods were run on the same data at as many frames. speeds: the timings as
-    lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the stem of the
+    lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the path of the
     record's file; undrawn: what is wrong with those that cannot be drawn. highlight: the name of a method that is
     marked, "" for none.
     """
@@ -36,7 +36,7 @@ class Content:
     speeds: Sequence[SpeedLine] = ()
     costs: Sequence[CostLine] = ()
     inspections: Sequence[Inspection] = ()
-    logs: Mapping[str, Log] = field(default_factory=dict)
+    logs: Mapping[Path, Log] = field(default_factory=dict)
     undrawn: Sequence[str] = ()
     highlight: str = ""
 

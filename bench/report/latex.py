@@ -5,7 +5,6 @@ They need booktabs, longtable, array and amssymb, and compile with any TeX engin
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from bench.report import text, views
 from bench.report.content import Content
 from bench.tables.comparison import Control, Line, accuracies
 from bench.tables.join import Joined, Measured
+from bench.tables.newcomer import is_new
 from bench.tables.runs import Block
 from bench.tables.schema import Column, Row
 from bench.tables.speeds import Timed
@@ -183,9 +183,11 @@ def _column(column: Column) -> str:
 def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, Sequence[str]]]:
     """The lines of one row."""
     labels, empty = [row.labels.get(label, "") for label in group.labels], [""] * len(group.labels)
-    yield True, [*labels, "published", *(views.published_text(joined.table, row, one) for one in group.columns)]
+    printed = "not in print" if is_new(row.id) else "published"
+    yield True, [*labels, printed, *(views.published_text(joined.table, row, one) for one in group.columns)]
     for run in views.measured(joined.rows[row.id]):
-        what = f"{run.block.name}: {run.block.dataset}, {_seeds(run.seeds)}{'; ' if run.reason else ''}{run.reason}"
+        on = f"{run.block.name}: {run.block.dataset}, {text.seeds(run.seeds)}"
+        what = on + (f"; {run.reason}" if run.reason else "")
         yield False, [*empty, what, *(_cell(run.cells[one.id], one) for one in group.columns)]
     for point in joined.points[row.id]:
         what = f"at the published operating point, not trained ({point.setting.store}): {point.setting.where}"
@@ -193,10 +195,6 @@ def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, S
         yield False, [*empty, what, *cells]
     if why := views.why_not(joined.rows[row.id]):
         yield False, [*empty, f"not run: {why}"]
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _cell(measured: Measured, column: Column) -> str:
@@ -230,9 +228,8 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
 def _line(line: Line, kinds: Sequence[str]) -> Iterator[tuple[bool, Sequence[str]]]:
     figures = [_figure(line.accuracies[kind]) for kind in kinds]
     costs = " / ".join(map(text.significant, line.gflops))
-    ran = "\u2013" if math.isnan(line.executed) else text.fixed(line.executed)
     speeds = "; ".join(f"{_timed(one)}, {one.setting.device}, {line.unit}" for one in line.speeds) or line.why_not
-    yield True, [line.name, str(line.seeds), *figures, costs, ran, speeds, f"{line.parameters:,}"]
+    yield True, [line.name, str(line.seeds), *figures, costs, text.fixed(line.executed), speeds, f"{line.parameters:,}"]
     for control in line.controls:
         yield False, _control(control)
 

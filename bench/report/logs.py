@@ -30,14 +30,14 @@ class Log:
     columns: Mapping[str, tuple[float, ...]]
 
 
-def logs(stores: Iterable[tuple[str, Path]]) -> tuple[dict[str, Log], list[str]]:
-    """The logs in labelled folders of records, by the stem of the record's file; and of those that are no JSON lines of
+def logs(stores: Iterable[tuple[str, Path]]) -> tuple[dict[Path, Log], list[str]]:
+    """The logs in labelled folders of records, by the path of the record's file; and of those that are no JSON lines of
     numbers what is wrong, a line each: a log is only drawn, so that a broken one costs its curve and nothing else.
     """
-    found, faults = dict[str, Log](), list[str]()
+    found, faults = dict[Path, Log](), list[str]()
     for path in (path for _, folder in stores for path in sorted(folder.glob(f"*{SUFFIX}"))):
         try:
-            found[path.name.removesuffix(SUFFIX)] = read_log(path)
+            found[path.with_name(path.name.removesuffix(SUFFIX) + ".json")] = read_log(path)
         except LogError as error:
             faults.append(str(error).replace(str(path), path.name))
     return found, faults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
@@ -34,7 +35,8 @@ def render(
 ) -> list[Path]:
     """Writes report.md and report.html to the folder `out`: all published tables, or `only` some, and the measured.
 
-    Beside them tables.tex, with its tables in tables/, and in figures/ each picture as SVG and PDF.
+    Beside them tables.tex, with its tables in tables/, and in figures/ each picture as SVG and PDF. Where all tables
+    are rendered, files that the report there before names and this one does not are removed.
 
     stores, highlight, table: as `bench.report.content.gather`. The same files and names give the same bytes.
 
@@ -44,13 +46,25 @@ def render(
     chosen = [only] if isinstance(only, str) else list(dict.fromkeys(only or []))
     content = gather(published, stores, chosen, highlight, table)
     drawn = [] if chosen else pictures(content)
+    earlier = [] if chosen else _named(out)
     paths = [path for picture in drawn for path in save(picture, out / "figures")] + latex.write(content, out)
+    for path in {*earlier} - {*paths}:
+        path.unlink(missing_ok=True)
     values = _values(content, drawn)
     for name, escape in (("report.md", False), ("report.html", True)):
         page = environment(escape).get_template(f"{name}.j2").render(values, sources=Sources())
         write_atomically(out / name, page.encode())
         paths.append(out / name)
     return paths[-2:]
+
+
+def _named(out: Path) -> list[Path]:
+    """The pictures and tables that the report in a folder names: files that someone else put there are not its own."""
+    pages = [out / name for name in ("report.html", "tables.tex")]
+    page, tables = (path.read_text("utf-8", "replace") if path.exists() else "" for path in pages)
+    found = re.findall(r'href="(figures/[\w-]+\.(?:svg|pdf))"', page)
+    found += [f"{name}.tex" for name in re.findall(r"\\input\{(tables/[\w-]+)\}", tables)]
+    return [out / name for name in found]
 
 
 def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:

@@ -73,13 +73,14 @@ class Sources:
         facts += [("inspections", ", ".join(looked))] if looked else []
         return self._add("Measured", facts, [run.record.identity.id for run in runs])
 
-    def timings(self, records: Sequence[SpeedRecord]) -> Source:
-        """Of timings of one method on one machine."""
+    def timings(self, store: str, records: Sequence[SpeedRecord]) -> Source:
+        """Of timings of one method on one machine, from one store."""
         who = records[0].identity
         seeds = ", ".join(sorted({str(record.identity.seed) for record in records})) if who.trained else "not trained"
         facts = [
             ("method", described(who.a, who.a_options)),
             ("against", who.against),
+            ("store", store),
             ("decisions", text.policy(who.policy)),
             ("sample", f"{who.frames} × {who.size} × {who.size}, clips of {who.dataset}"),
             ("batch, precision", f"{who.batch}, {who.precision}"),
@@ -91,9 +92,10 @@ class Sources:
         return self._add("Timed", facts, [record.identity.id for record in records])
 
     def _add(self, title: str, facts: Iterable[tuple[str, str]], records: Sequence[str]) -> Source:
-        """A source is known by its records."""
-        id = "source-" + hashlib.sha256("\n".join(records).encode()).hexdigest()[:10]
-        return self._found.setdefault(id, Source(id, title, [*facts, ("records", ", ".join(records))]))
+        """A source is known by all that is said of it: records of two stores may have the same ids."""
+        facts = [*facts, ("records", ", ".join(records))]
+        id = "source-" + hashlib.sha256(repr((title, facts)).encode()).hexdigest()[:10]
+        return self._found.setdefault(id, Source(id, title, facts))
 
 
 def _chosen(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[tuple[str, str]]:

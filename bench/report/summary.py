@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.report import text
 from bench.report.content import Content
 from bench.report.views import anchor, claim_key, compared, label
-from bench.tables.comparison import TOLERANCE, described
+from bench.tables.comparison import CONTROLS, TOLERANCE, described
 from bench.tables.join import ClaimResult
 from bench.tables.schema import Claim, Table
 from bench.tables.verdicts import Judgement, Verdict
@@ -159,10 +159,14 @@ def _finding(
 
 
 def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
-    """Whether learned decisions beat those that do not look at the clip; controls of about the same cost first."""
+    """Whether learned decisions beat those that do not look at the clip; controls of about the same cost first.
+
+    Everything open is no such decision: it tells what the savings cost.
+    """
     for number, (block, frames, lines) in enumerate(content.compared):
         for line in lines:
-            scored = [control for control in line.controls if control.gain is not None]
+            blind = [control for control in line.controls if control.name != CONTROLS["all"]]
+            scored = [control for control in blind if control.gain is not None]
             for control in sorted(scored, key=lambda control: abs(control.cost - 1) > TOLERANCE):
                 assert control.gain is not None
                 yield (

@@ -109,8 +109,8 @@ def span(found: Interval, sign: str = "") -> str:
 
 
 def fixed(value: float, digits: int = 3) -> str:
-    """With as many decimals: a ratio, or a share of a saving."""
-    return f"{value:.{digits}f}".replace("-", MINUS)
+    """With as many decimals: a ratio, or a share of a saving; a dash where there is none."""
+    return "\u2013" if math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def between(found: Interval, digits: int | None = None) -> str:

@@ -98,6 +98,11 @@ def redundancy_motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     return _follows(row, "temporal.RP", motion(row[0]))
 
 
+def motion_is_known(run: Run) -> bool:
+    """Whether the data set knows the true motion of each test video."""
+    return "attribute.motion" in run.samples.columns
+
+
 def redundancy_object(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     """Rank correlation of a clip's channel redundancy (RP) with the share of the frame that its object fills."""
     samples = inspected(row[0]).samples
@@ -112,7 +117,7 @@ def motion(run: Run) -> pd.Series[float]:
     Raises:
         NotMeasuredError: neither is stored, or all videos have the same.
     """
-    if "attribute.motion" in run.samples.columns:
+    if motion_is_known(run):
         found = run.samples["attribute.motion"]
     elif run.inspection and "estimated.motion" in inspected(run).samples.columns:
         found = inspected(run).samples["estimated.motion"]
@@ -176,8 +181,8 @@ def of_a_class(runs: Sequence[Run]) -> Interval:
 
 def class_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     """Standard deviation over classes of the mean computed share, relative to its mean, less what chance gives."""
+    labels, targets = np.unique(_classes(row), return_inverse=True)
     codes, sources = _codes(row)
-    labels, targets = np.unique(per_video(row[:1], "target")[0].to_numpy(), return_inverse=True)
     if len(labels) < 2:
         raise NotMeasuredError("there is a single class")
     sums = np.zeros((len(row), sources, len(labels)))
@@ -189,7 +194,9 @@ def class_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
 
 
 def layer_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
-    """Standard deviation over dynamic convolutions of their mean computed share, relative to its mean."""
+    """Standard deviation over dynamic convolutions of their mean computed share, relative to its mean, less what chance
+    gives.
+    """
     codes, sources = _codes(row)
     tables = [unit_shares(run) for run in row]
     if tables[0].shape[1] < 2:
@@ -199,6 +206,17 @@ def layer_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
         np.add.at(own, codes, table.to_numpy())
     counts = np.bincount(codes, minlength=sources).astype(float)
     return _spread(sums, np.repeat(counts[:, None], sums.shape[2], axis=1))
+
+
+def _classes(runs: Sequence[Run]) -> Floats:
+    """The class of each test video.
+
+    Raises:
+        NotMeasuredError: they have none.
+    """
+    if not runs[0].classifies:
+        raise NotMeasuredError("the data have no classes of videos")
+    return per_video(runs[:1], "target")[0].to_numpy()
 
 
 def _codes(runs: Sequence[Run]) -> tuple[NDArray[np.intp], int]:
@@ -243,8 +261,8 @@ def class_range(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     """Largest minus smallest computed share of the dynamic convolutions' cost among the clips of a class, in points;
     the mean over classes.
     """
+    targets = _classes(row)
     codes, sources = _codes(row)
-    targets = per_video(row[:1], "target")[0].to_numpy()
     values = [np.asarray(100 * computed_share(run), np.float64) for run in row]
     ordered = [
         [np.flatnonzero(targets == label)[np.argsort(own[targets == label])] for label in np.unique(targets)]

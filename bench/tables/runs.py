@@ -53,6 +53,11 @@ class Run:
         return standard(self.path.parent, self.record.identity)
 
     @property
+    def classifies(self) -> bool:
+        """Whether its data ask for classes; of boxes and masks a video has no class of its own."""
+        return answers(self.record.figures) == "classes"
+
+    @property
     def units(self) -> list[Unit]:
         """Its dynamic convolutions, as the record states them, else its inspection; none where neither does."""
         stated = units_of(self.record.details)

@@ -171,8 +171,9 @@ def pooled(found: Sequence[Interval]) -> Interval:
 def judge_speed(claim: Claim, clocked: Sequence[Clocked]) -> list[tuple[Setting | None, Judgement]]:
     """The verdict on a claim about the ratio of speeds, one a machine, from timings of its row against the other.
 
-    The interval of the paired ratio against the margin decides; whether it lies beyond the noise between two copies of
-    the twin is told beside it. Trained networks need as many seeds as for any other claim; what is matched has none.
+    The interval of the paired ratio against the margin decides, but where a timing's own ratio does not differ from 1
+    by more than two copies of the twin differ from each other nothing is concluded. Trained networks need as many seeds
+    as for any other claim; what is matched has none.
     """
     shown = [next(iter(settings.items())) for settings in machines(one for one in clocked if one.record.ratio)]
     judged = {key: _judge(claim, [one.record for one in chosen]) for key, chosen in shown}
@@ -188,18 +189,16 @@ def _judge(claim: Claim, records: Sequence[SpeedRecord]) -> Judgement:
     seeds = len({record.identity.seed for record in records if record.identity.trained})
     lacking = [few(seeds)] if 0 < seeds < FEWEST_SEEDS else []
     lacking += ["too few rounds: no interval"] if math.isnan(found.low) else []
+    lacking += _told("within the noise between two copies of the twin", [one.different is False for one in records])
     verdict = "inconclusive" if lacking else decide(found, claim.relation, claim.margin)
-    return Judgement(verdict, found, seeds, "; ".join([*lacking, *_remarks(records)]))
+    remarks = _told("the device was throttled", [throttled(one) for one in records])
+    return Judgement(verdict, found, seeds, "; ".join([*lacking, *remarks]))
 
 
-def _remarks(records: Sequence[SpeedRecord]) -> list[str]:
-    """What a reader should know of the timings behind a verdict."""
-    counts = {
-        "within the noise between two copies of the twin": sum(record.different is False for record in records),
-        "the device was throttled": sum(throttled(record) for record in records),
-    }
-    share = f" in {{}} of {len(records)} timings" if len(records) > 1 else ""
-    return [text + share.format(count) for text, count in counts.items() if count]
+def _told(text: str, seen: Sequence[bool]) -> list[str]:
+    """What was seen of some timings and of how many; nothing where it was seen of none."""
+    share = f" in {sum(seen)} of {len(seen)} timings" if len(seen) > 1 else ""
+    return [text + share] if any(seen) else []
 
 
 def throttled(record: SpeedRecord) -> bool:

@@ -43,10 +43,17 @@ class Clocked(NamedTuple):
 def timings(stores: Iterable[tuple[str, Path]]) -> list[Timing]:
     """What lies in the folder "speed" beside the records of each store; without one, nothing.
 
+    Folders of one label are one store: of what several of them hold the last one's counts.
+
     Raises:
         SpeedError: a file is not a speed record; names file and field.
     """
-    return [Timing(label, record) for label, folder in stores for _, record in SpeedStore(folder / "speed")]
+    found = {
+        (label, record.identity.id): Timing(label, record)
+        for label, folder in stores
+        for _, record in SpeedStore(folder / "speed")
+    }
+    return list(found.values())
 
 
 def of_method(found: Iterable[Timing], method: str, options: Mapping[str, Any], frames: int) -> list[Clocked]:

@@ -19,6 +19,7 @@ from bench.tables.analysis import (
     class_spread,
     layer_spread,
     motion,
+    motion_is_known,
     reduction,
     redundancy_difference,
     redundancy_motion,
@@ -71,11 +72,12 @@ def judge(claim: Claim, row: Runs, against: Runs, along: tuple[str, str] = ("", 
         found = _found(claim.statistic, along, tuple(row[seed] for seed in seeds), tuple(others))
     except NotMeasuredError as error:
         return Judgement("not run", reason=str(error))
-    if len(seeds) < FEWEST_SEEDS:
-        return Judgement("inconclusive", found, len(seeds), few(len(seeds)))
-    if math.isnan(found.low):
-        return Judgement("inconclusive", found, len(seeds), "too few independent sources: no interval")
-    return Judgement(decide(found, claim.relation, claim.margin), found, len(seeds))
+    lacking = [few(len(seeds))] if len(seeds) < FEWEST_SEEDS else []
+    if not lacking and math.isnan(found.low):
+        lacking = ["too few independent sources: no interval"]
+    estimated = claim.statistic == "redundancy_motion" and not motion_is_known(row[seeds[0]])
+    verdict = "inconclusive" if lacking else decide(found, claim.relation, claim.margin)
+    return Judgement(verdict, found, len(seeds), "; ".join([*lacking, *(["estimated motion"] if estimated else [])]))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -164,6 +166,8 @@ def temporal_cost(run: Run) -> pd.Series[float]:
 
 
 def _motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    if not motion_is_known(row[0]):
+        raise NotMeasuredError("the data set does not know the true motion of its videos")
     known = motion(row[0])
     cost = np.stack([temporal_cost(run).reindex(known.index).to_numpy() for run in row])
     return spearman_interval(cost, known.to_numpy(), groups(row[0], known.index))

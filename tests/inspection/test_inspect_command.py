@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from bench import profiles, reproduce
 from bench.cli import app
+from bench.data import sampling
+from bench.data.coverage import LeftOut
+from bench.data.digits import DigitsSplit
+from bench.data.sampling import chosen_rows
+from bench.data.split import Split, UnreadableError, frames_of
 from bench.experiment import Experiment
 from bench.inspection import png, run
-from bench.inspection.store import InspectionStore
+from bench.inspection.store import Inspection, InspectionStore, read_inspection
 
 TOML = """
 name = "tiny"
@@ -101,6 +107,28 @@ def test_what_a_user_can_get_wrong(folder: Path, words: list[str], said: str) ->
     result = inspect(folder, *words)
     assert result.exit_code == 2 and said in " ".join(result.output.split())
     assert sorted((folder / "records" / "inspected").glob("*")) == before
+
+
+def test_a_video_that_cannot_be_read_any_more_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = chosen_rows(range(24), 20)[0]  # type: ignore[arg-type]  # only its length counts
+
+    def read(split: Split, row: int, choose: Any) -> Any:
+        if row == broken:
+            raise UnreadableError(Path(f"{row}.mp4"), f"{row}.mp4: broken")
+        return frames_of(split, row, choose)
+
+    assert inspect(folder, "vared/r2plus1d_18", "--option", "search_space=2").exit_code == 0  # trained before it breaks
+    monkeypatch.setattr(sampling, "frames_of", read)
+    monkeypatch.setattr(DigitsSplit, "left_out", LeftOut(48, 48, 0.5), raising=False)
+    result = inspect(folder, "r2plus1d_18", "--least-pixels", "5", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    found = Inspection("", Path(answer["file"]), read_inspection(Path(answer["file"])))
+    assert len(found.samples) == 19 and broken not in found.samples.index
+    assert {pair.video for pair in found.record.pairs} == {found.samples.index[0]}
+    result = inspect(folder, "vared/r2plus1d_18", "--option", "search_space=2", "--classes", "12", "--json")
+    record = read_inspection(Path(json.loads(result.stdout)["file"]))
+    assert record.sheet and broken not in {strip.video for strip in record.sheet.strips}
 
 
 def test_running_out_of_memory_is_a_record_with_its_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

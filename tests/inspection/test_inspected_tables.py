@@ -11,11 +11,13 @@ import pytest
 from inspection.inspected import OTHER, UNIT, store_inspection
 from tables.conftest import write  # noqa: F401  # the fixture
 
-from bench.records import Record
+from bench.inspection.store import standard
+from bench.records import Figure, Record
 from bench.tables.analysis import class_range, class_spread, layer_spread, motion, reduction
 from bench.tables.join import Joined, join
 from bench.tables.runs import NotMeasuredError, Run, blocks
 from bench.tables.schema import load
+from bench.tables.verdicts import STATISTICS
 
 Write = Callable[..., Record]
 RECORDS = "runs"
@@ -101,7 +103,8 @@ def test_still_clips_are_more_redundant(static: Any, tmp_path: Path) -> None:
 
 def test_motion_is_estimated_where_it_is_not_known(static: Any, tmp_path: Path) -> None:
     static(known=False, **{"temporal.RP": NUMBERS / 40})
-    assert verdict(joined(tmp_path), "still").interval.value == pytest.approx(-1)
+    still = verdict(joined(tmp_path), "still")
+    assert still.interval.value == pytest.approx(-1) and (still.verdict, still.reason) == ("holds", "estimated motion")
     assert "object" in verdict(joined(tmp_path), "object").reason
 
 
@@ -167,6 +170,26 @@ def test_reduction_is_the_plain_networks_cost_over_ones_own(dynamic: Any) -> Non
 def test_motion_that_nobody_knows(dynamic: Any) -> None:
     with pytest.raises(NotMeasuredError, match="not known"):
         motion(dynamic()[0])
+
+
+def test_a_claim_about_motion_takes_no_estimate_for_the_truth(dynamic: Any, tmp_path: Path) -> None:
+    runs = dynamic(temporal=1 + NUMBERS % 2)
+    for run in runs:
+        identity = run.record.identity
+        store_inspection(tmp_path, identity, {"estimated.motion": NUMBERS})
+        run.__dict__["inspection"] = standard(tmp_path, identity)
+    assert motion(runs[0]).nunique() == 40
+    with pytest.raises(NotMeasuredError, match="true motion"):
+        STATISTICS["motion"](runs, [])
+
+
+@pytest.mark.parametrize("figure", ["mIoU", "recall"])
+def test_without_classes_nothing_is_told_of_them(dynamic: Any, figure: str) -> None:
+    runs = dynamic(channel=1 + NUMBERS % 2)
+    runs = [Run(r.path, r.record.model_copy(update={"figures": {figure: Figure(value=0.5)}})) for r in runs]
+    for statistic in (class_spread, class_range):
+        with pytest.raises(NotMeasuredError, match="no classes"):
+            statistic(runs, [])
 
 
 def test_runs_of_other_videos_are_not_put_together(dynamic: Any) -> None:

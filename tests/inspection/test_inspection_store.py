@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,36 @@ def test_an_unknown_field_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     with pytest.raises(InspectionError, match=r"sheet\.strips\.0\.end"):
         read_inspection(path)
+
+
+@pytest.mark.parametrize("field", ["sheet", "pairs.0"])
+def test_a_damaged_picture_is_named(tmp_path: Path, field: str) -> None:
+    store_inspection(tmp_path, RUN, **pictures())
+    path = only(tmp_path)
+    data = json.loads(path.read_text())
+    part = data["sheet"] if field == "sheet" else data["pairs"][0]
+    part["picture"] = part["picture"][:60] + "AAAA" + part["picture"][64:]
+    path.write_text(json.dumps(data))
+    with pytest.raises(InspectionError, match=rf"{path.name}: {re.escape(field)}\.picture: .*PNG"):
+        read_inspection(path)
+
+
+def test_a_sheet_of_another_size_than_its_picture_is_refused(tmp_path: Path) -> None:
+    store_inspection(tmp_path, RUN, **pictures())
+    path = only(tmp_path)
+    data = json.loads(path.read_text())
+    data["sheet"]["strips"].pop()
+    path.write_text(json.dumps(data))
+    with pytest.raises(InspectionError, match=r"sheet: .*size"):
+        read_inspection(path)
+
+
+def test_what_two_folders_of_one_label_hold_counts_once(tmp_path: Path) -> None:
+    for folder, clips in (("shipped", ["a"]), ("mine", ["b"])):
+        store_inspection(tmp_path / folder, RUN, classes=clips)
+    one, two = tmp_path / "shipped", tmp_path / "mine"
+    assert [found.record.classes for found in inspections([("both", one), ("both", two)])] == [["b"]]
+    assert len(inspections([("one", one), ("two", two)])) == 2
 
 
 def test_changed_figures_are_refused(tmp_path: Path) -> None:

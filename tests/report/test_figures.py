@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report.stored import NASTY, clock, records
+from report.stored import NASTY, clock, records, write
 from tables.clocked import store, timing
 
 from bench.accuracy.intervals import Interval
@@ -198,11 +198,35 @@ def test_curves_go_on_from_stage_to_stage(content: Content) -> None:
     assert log.steps == (20, 40, 60) and log.stages == (("train", 0), ("tune", 2))
     assert log.columns["loss"] == (0.1, 0.05, 0.5) and math.isnan(log.columns["ratio"][0])
     (picture,) = training(content)  # of the latest revision only
-    assert picture.id.startswith("training-quick-8f-vared")
+    assert picture.id.startswith("training-vared-r2plus1d-18-8f-quick-")
     with look("x"):
         axes = picture.draw().axes
     assert [one.get_title(loc="left") for one in axes] == ["loss", "open", "ratio"]
     assert all(len(one.lines) == 3 + 1 for one in axes)  # a seed each, and the second stage
+
+
+def test_logs_are_those_of_the_record_beside_them(content: Content, tmp_path: Path) -> None:
+    """A shipped row rerun locally has a record of the same name."""
+    shipped = next(iter(content.logs)).parent
+    stores = [("shipped", shipped), ("yours", tmp_path / "yours")]
+    records(tmp_path / "yours")
+    found = training(gather(published(), stores))
+    assert ["(shipped)" in picture.caption for picture in found] == [True]
+    for path in shipped.glob("*.log.jsonl"):
+        (tmp_path / "yours" / path.name).write_text(path.read_text().replace("loss", "other"))
+    first, second = training(gather(published(), stores))
+    with look("x"):
+        titles = [{axes.get_title(loc="left") for axes in picture.draw().axes} for picture in (first, second)]
+    assert ["loss" in found for found in titles] == [True, False] and first.id != second.id
+
+
+def test_options_that_differ_in_a_sign_have_pictures_of_their_own(tmp_path: Path) -> None:
+    for beta in (1, -1):
+        write(tmp_path, "x" * 200, {"beta": beta}, 0, 10**9)
+    for path in tmp_path.glob("*.json"):
+        path.with_suffix(".log.jsonl").write_text(json.dumps(LINES[0]))
+    first, second = (picture.id for picture in training(gather(published(), [("runs", tmp_path)])))
+    assert first != second and max(len(first), len(second)) < 120
 
 
 def test_long_logs_are_thinned_to_means() -> None:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from report.stored import NASTY, clock, records
+from report.stored import write as write_record
 
 from bench.report.content import gather
 from bench.report.latex import Tex, tex, write
 from bench.tables import published
-from bench.tables.schema import ids
+from bench.tables.schema import ids, load
 
 ENGINES = {
     "pdflatex": ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"],
@@ -111,6 +112,16 @@ def test_published_and_measured_cells_stand_there(out: Path) -> None:
         and "runs \\& \\ensuremath{\\mathdollar}co" in compared
     )
     assert "27,524,567,040" in (out / "tables" / "static-costs.tex").read_text()
+
+
+def test_a_new_methods_row_is_not_in_print(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_record(tmp_path / "runs", "mine:Net", {}, seed, 10**9)
+    stores = [("runs", tmp_path / "runs")]
+    write(gather(published(), stores, ["table1"], highlight="mine:Net", table="table1"), tmp_path)
+    table = (tmp_path / "tables" / "table1.tex").read_text()
+    printed = len(load("table1").rows)
+    assert (table.count("\nnot in print &"), table.count("\npublished &")) == (1, printed)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

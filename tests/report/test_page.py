@@ -10,6 +10,7 @@ from report.browser import BROWSER, NONE, look, print_to
 from report.stored import NASTY, clock, records
 from tables.clocked import store, timing
 
+from bench.records import Store
 from bench.report import render
 from bench.tables import published
 
@@ -73,6 +74,14 @@ const button = document.querySelector("#table1 .fold");
 seen.folded = [shown("#table1 tbody.unrun"), button.textContent, button.getAttribute("aria-expanded")];
 button.click();
 seen.open = [shown("#table1 tbody.unrun"), button.textContent, button.getAttribute("aria-expanded")];
+const parts = [...document.querySelectorAll("section.table")].map((one) => [...one.querySelectorAll("table.folded")]);
+const [first, second] = parts.find((tables) => tables.filter((one) => one.querySelector("tbody.unrun")).length > 1);
+second.querySelector("tbody.unrun").id = "probe";
+location.hash = "#probe";
+await wait(100);
+seen.revealed = [first, second].map((one) => one.matches(".folded"));
+location.hash = "";
+await wait(100);
 """
 
 TIP = """
@@ -166,6 +175,28 @@ def test_sorting_is_by_number_and_what_is_measured_comes_first(seen: dict[str, A
     assert numbers(seen["records"]) == sorted(numbers(seen["records"])) and len(seen["records"]) == 9
 
 
+def test_a_cell_over_several_columns_is_in_each_of_them(tmp_path: Path) -> None:
+    records(tmp_path)
+    _, one = next(iter(Store(tmp_path)))
+    smoke = one.identity.model_copy(update={"profile": "smoke"})
+    Store(tmp_path).write(one.model_copy(update={"identity": smoke, "protocol": {"smoke": True}, "samples_file": None}))
+    page = render(published(), [("runs", tmp_path)], tmp_path / "out", "table1")[1]
+    script = """
+    const table = document.querySelector("#summary table.sortable");
+    const heads = [...table.querySelectorAll("thead th")];
+    const column = (at) => [...table.tBodies[0].rows].map((row) => row.cells[at].textContent);
+    for (const order of ["ascending", "descending"]) {
+      heads[2].querySelector("button").click();
+      seen[order] = column(2);
+    }
+    heads[5].querySelector("button").click();
+    seen.last = column(5);
+    """
+    seen = look(page, script)
+    assert (seen["ascending"], seen["descending"]) == (["1", "9"], ["9", "1"])
+    assert seen["last"][1] == "smoke: no verdict"
+
+
 def test_filters_hide_and_show_again_and_stand_in_the_fragment(seen: dict[str, Any]) -> None:
     seen = seen["filter"]
     assert seen["options"]["block"][0] == "" and "r2plus1d_18" in seen["options"]["method"]
@@ -190,6 +221,7 @@ def test_what_was_not_run_is_folded_and_unfolds(seen: dict[str, Any]) -> None:
     assert hidden == 0 and expanded == "false" and shows.startswith("Show")
     shown, hides, expanded = seen["open"]
     assert shown > 3 and expanded == "true" and hides == shows.replace("Show", "Hide") and str(shown) in shows
+    assert seen["revealed"] == [True, False]
 
 
 def test_tooltips_show_by_keyboard_touch_and_hover(seen: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from report.stored import NASTY, clock, records, write
 from bench.accuracy.intervals import Interval
 from bench.records import Figure, Store
 from bench.report import render
-from bench.report.text import markdown, percent, reasons, significant
+from bench.report.text import fixed, markdown, percent, reasons, significant
 from bench.report.views import counts, picture, point_counts
 from bench.tables import TableError, load, published
 from bench.tables.join import ClaimResult, join
@@ -255,6 +255,27 @@ def test_the_summary_has_each_question_with_its_verdicts(timed: Rendered) -> Non
         assert "3 seeds" in shown and "full size, not trained" in shown and "Against other methods" not in shown
 
 
+def test_what_an_earlier_report_named_is_removed_and_nothing_else(stores: Stores, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for part, name in (
+        ("figures", "gone.svg"),
+        ("figures", "gone.pdf"),
+        ("figures", "mine.pdf"),
+        ("tables", "gone.tex"),
+    ):
+        (out / part).mkdir(parents=True, exist_ok=True)
+        (out / part / name).write_text("")
+    (out / "report.html").write_text('<a href="figures/gone.svg">SVG</a> <a href="figures/gone.pdf">PDF</a>')
+    (out / "tables.tex").write_text("\\input{tables/gone}\n\\input{tables/table1}")
+    pages(stores, out, "table10")
+    assert (out / "figures/gone.svg").exists() and (out / "tables/gone.tex").exists()
+    (out / "report.html").write_text('<a href="figures/gone.svg">SVG</a> <a href="figures/gone.pdf">PDF</a>')
+    (out / "tables.tex").write_text("\\input{tables/gone}\n\\input{tables/table1}")
+    pages(stores, out)
+    assert [path.name for path in out.rglob("gone.*")] == [] and (out / "figures/mine.pdf").exists()
+    assert (out / "tables/table1.tex").exists()
+
+
 def test_only_one_table(stores, tmp_path: Path) -> None:
     text, _ = pages(stores, tmp_path / "out", "table10")
     assert load("table10").title.split("(")[0] in text and "CorrNet" not in text
@@ -278,6 +299,10 @@ def test_rendering_never_imports_torch(tmp_path: Path) -> None:
 )
 def test_three_significant_digits(value: float, shown: str) -> None:
     assert significant(value) == shown
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    assert fixed(float("nan")) == "\u2013" and fixed(-0.5, 1) == "\u22120.5"
 
 
 def test_percent_has_a_sign() -> None:

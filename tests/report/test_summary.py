@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from report.stored import clock, records
 
+from bench.accuracy.intervals import Interval
 from bench.report.content import gather
 from bench.report.sources import Sources
 from bench.report.summary import QUESTIONS, Finding, _question, _rank, summary
 from bench.report.text import with_unit
 from bench.tables import ids, load, published
+from bench.tables.comparison import CONTROLS, Control
 from bench.tables.timings import of_method
 
 
@@ -60,6 +62,16 @@ def test_a_claim_is_told_once_from_the_latest_records_and_once_a_machine(tmp_pat
     assert found["faster"].tally == {"holds": 3} and "controls" not in found
 
 
+def test_everything_open_is_no_decision_about_the_clip(tmp_path: Path) -> None:
+    records(tmp_path)
+    content = gather(published(), [("runs", tmp_path)])
+    (block, frames, lines), gain = content.compared[0], Interval(1.0, 0.5, 1.5)
+    controls = [Control(CONTROLS[name], "clip-1", gain, gain, 1.0, "holds") for name in ("all", "shuffled")]
+    compared = [(block, frames, [replace(lines[0], controls=controls)])]
+    asked = {question.id: question for question in summary(replace(content, compared=compared))}
+    assert [found.text for found in asked["controls"].findings] == ["8 frames: better than " + CONTROLS["shuffled"]]
+
+
 def test_records_of_one_figure_are_one_source(tmp_path: Path) -> None:
     records(tmp_path / "runs")
     clock(tmp_path / "runs")
@@ -67,12 +79,23 @@ def test_records_of_one_figure_are_one_source(tmp_path: Path) -> None:
     block, sources = content.found[0], Sources()
     first, again, other = (sources.runs(block, block.runs[part]) for part in (slice(3), slice(3), slice(3, 6)))
     timed = [one.record for one in of_method(content.timed, "vared/r2plus1d_18", {"search_space": 2}, 8)]
-    clocked = sources.timings(timed[:1])
+    clocked = sources.timings("runs", timed[:1])
     assert first is again and [source.id for source in sources] == [first.id, other.id, clocked.id]
     facts = dict(first.facts)
     assert facts["seeds"] == "0, 1, 2" and facts["clips"] == "3"
     assert facts["records"].count("r2plus1d_18-8f-s") == 3
     assert {"device", "batch, precision", "records"} <= dict(clocked.facts).keys()
+
+
+def test_the_same_records_rerun_in_another_store_are_another_source(tmp_path: Path) -> None:
+    records(tmp_path / "runs")
+    clock(tmp_path / "runs")
+    content = gather(published(), [("shipped", tmp_path / "runs"), ("yours", tmp_path / "runs")], ["table1"])
+    sources, timed = Sources(), content.timed[0].record
+    for block in content.found[:2]:
+        assert dict(sources.runs(block, block.runs[:3]).facts)["profile"] == block.name
+        assert dict(sources.timings(block.store, [timed]).facts)["store"] == block.store
+    assert len(sources) == 4
 
 
 def test_a_figure_says_its_unit() -> None:

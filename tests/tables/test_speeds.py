@@ -142,14 +142,27 @@ def test_seeds_that_disagree_widen_the_interval(runs: Path) -> None:
     assert judged(table) == [("inconclusive", "")]
 
 
-def test_what_is_within_the_noise_or_throttled_is_said_beside_the_verdict(runs: Path) -> None:
+def test_within_the_noise_nothing_is_concluded_and_what_was_throttled_is_said(runs: Path) -> None:
     marked = {"different": False, "telemetry": {"throttled": True}}
     table = joined(runs, timing(1.2, **marked), timing(1.2, seed=1), timing(1.2, seed=2), at_point(1.2, **marked))
     assert judged(table) == [
-        ("holds", "within the noise between two copies of the twin in 1 of 3 timings; "
+        ("inconclusive", "within the noise between two copies of the twin in 1 of 3 timings; "
                   "the device was throttled in 1 of 3 timings")
     ]  # fmt: skip
-    assert at_points(table)[0][2] == "within the noise between two copies of the twin; the device was throttled"
+    told = "within the noise between two copies of the twin; the device was throttled"
+    assert at_points(table)[0][1:] == ("inconclusive", told)
+    assert at_points(joined(runs, at_point(0.9, different=False)))[0][1] == "inconclusive"
+    throttled_ = {"telemetry": {"throttled": True}}
+    assert at_points(joined(runs, at_point(1.2, **throttled_)))[0][1:] == ("holds", "the device was throttled")
+
+
+def test_what_two_folders_of_one_label_hold_counts_once(tmp_path: Path) -> None:
+    one, two = tmp_path / "shipped", tmp_path / "mine"
+    store(one, timing(1.2))
+    store(two, timing(1.4))
+    (found,) = timings([("both", one), ("both", two)])
+    assert found.record.ratio is not None and found.record.ratio.median == 1.4
+    assert len(timings([("one", one), ("two", two)])) == 2
 
 
 def test_too_few_rounds_conclude_nothing(runs: Path) -> None:

@@ -29,8 +29,8 @@ FIGURES = 16
 
 
 def heat_map(subject: Subject, runs: Sequence[Run]) -> Picture | None:
-    """Mean over clips and seeds; None where nothing says what the decisions compute."""
-    runs = [run for run in runs if run.units]
+    """Mean over clips and seeds; None of data without classes, and where nothing says what the decisions compute."""
+    runs = [run for run in runs if run.units and run.classifies]
     try:
         tables = [unit_shares(run).groupby(run.samples["target"]).mean() for run in runs]
     except NotMeasuredError:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.accuracy.intervals import Interval, interval
 from bench.inspection.store import Inspection
+from bench.report import text
 from bench.report.figures.picture import Picture, slug
 from bench.report.figures.style import LEADING, SERIES, SMALL, WIDTH, grid, place, sheet, wrapped
 from bench.report.figures.subject import Subject
@@ -79,8 +80,7 @@ def _cost(subject: Subject, runs: Sequence[Run]) -> Curve | None:
     groups = runs[0].samples["group"].astype(str).reindex(kept).to_numpy(dtype=object)
     true = "attribute.motion" in runs[0].samples.columns
     x, y = binned(along.loc[kept], cost.loc[kept], groups)
-    seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
-    return Curve(x, y, TRUE if true else ESTIMATED, f"{subject.name} ({seeds})")
+    return Curve(x, y, TRUE if true else ESTIMATED, f"{subject.name} ({text.seeds(len(runs))})")
 
 
 def redundancy_by_clip(subject: Subject, group: Sequence[Inspection]) -> Picture | None:

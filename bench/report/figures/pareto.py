@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, get_args
 
 from bench.accuracy.intervals import Interval
+from bench.report import text
 from bench.report.figures.picture import Picture, slug
 from bench.report.figures.points import XY, Better, Panel, Point, draw, enlarge
 from bench.report.figures.style import WIDTH, Entry, Mark, key, key_height, mark, place, sheet
@@ -56,7 +57,7 @@ class _Compared:
     def key(self, panels: Sequence[Panel]) -> list[Entry]:
         """The lines that are in one of the panels."""
         shown = {point.number: point.mark for panel in panels for point in panel.points}
-        names = {str(n): f"{line.name} ({_seeds(line.seeds)})" for n, line in enumerate(self.lines, 1)}
+        names = {str(n): f"{line.name} ({text.seeds(line.seeds)})" for n, line in enumerate(self.lines, 1)}
         return [Entry(shown[number], number, name) for number, name in names.items() if number in shown]
 
 
@@ -75,10 +76,6 @@ def pareto(content: Content) -> list[Picture]:
             panels = [*speeds, *_in_print(content.joined, compared, "speed", "clips/s, as printed")]
             found.append(_picture(f"pareto-speed-{stem}", "speed", compared, panels))
     return found
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _family(method: str) -> str:

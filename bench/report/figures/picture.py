@@ -58,8 +58,6 @@ def inline(picture: Picture) -> str:
     """
     svg = picture._forms[0]
     body = svg[svg.index("<g ") : svg.rindex("</svg>")]
-    styles = re.search(r"<style[^>]*>.*?</style>", svg, re.S)
-    assert styles
     for colour, variable in VARIABLES.items():
         body = body.replace(colour, f"var({variable}, {colour})")
     body = re.sub(r'\bid="', f'id="{picture.id}-', body)

@@ -40,6 +40,7 @@ LOOK: dict[Any, Any] = {
     "axes.titlesize": TEXT,
     "axes.titlelocation": "left",
     "axes.titlecolor": INK,
+    "axes.titley": 1.0,  # as it would be found, without the search in each drawing
     "axes.labelsize": SMALL,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": SOFT,
@@ -118,7 +119,6 @@ class Entry(NamedTuple):
     mark: Mark
     number: str
     text: str
-    hollow: bool = False
 
 
 LEADING = 11.5
@@ -137,8 +137,7 @@ def key(figure: Figure, entries: Sequence[Entry], top: float) -> None:
     axes.set_axis_off()
     y = LEADING / 2
     for entry in entries:
-        face = GROUND if entry.hollow else entry.mark.colour
-        axes.plot(8, y, entry.mark.form, color=entry.mark.colour, markersize=6, markerfacecolor=face)
+        axes.plot(8, y, entry.mark.form, color=entry.mark.colour, markersize=6)
         axes.text(29, y, entry.number, ha="right", va="center_baseline", fontsize=SMALL)
         for line in wrapped(entry.text, WIDTH - _KEY_LEFT):
             axes.text(_KEY_LEFT, y, line, va="center_baseline", fontsize=SMALL)

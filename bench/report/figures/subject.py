@@ -6,8 +6,12 @@ import hashlib
 from dataclasses import dataclass
 
 from bench.records import Identity
+from bench.report import text
 from bench.report.figures.picture import slug
 from bench.tables.comparison import described
+
+MOST = 100
+"""Letters of a file's name before its digest: names of methods may be long."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,12 @@ class Subject:
         """Of what, on what, how many seeds: the end of a caption."""
         frames = "1 frame" if self.run.frames == 1 else f"{self.run.frames} frames"
         settings = f"; {self.apart}" if self.apart else ""
-        count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-        return f"{self.name}, {frames}, {self.where}, test clips of {self.run.dataset}, {count}{settings}."
+        of = f"{self.where}, test clips of {self.run.dataset}, {text.seeds(seeds)}"
+        return f"{self.name}, {frames}, {of}{settings}."
 
     def stem(self, kind: str) -> str:
         """Stable, and apart from that of any other subject."""
         alike = self.run.model_copy(update={"seed": 0}).id + self.apart + self.where
         digest = hashlib.sha256(alike.encode()).hexdigest()[:6]
-        return slug(kind, self.run.method, f"{self.run.frames}f", self.run.profile, self.store, digest)
+        words = slug(kind, self.run.method, f"{self.run.frames}f", self.run.profile, self.store)
+        return f"{words[:MOST]}-{digest}"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.inspection import png
-from bench.inspection.store import Inspection, Pair, Sheet, Strip
+from bench.inspection.store import Inspection, InspectionRecord, Pair, Sheet, Strip
 from bench.report.figures.picture import Picture
 from bench.report.figures.style import GROUND, SMALL, WIDTH, clean, place, sheet
 from bench.report.figures.subject import Subject
@@ -23,14 +23,18 @@ def strips(subject: Subject, group: Sequence[Inspection]) -> Picture | None:
     record = group[0].record
     if record.sheet is None:
         return None
-    made = "made on the spot" if record.generated else "real, and not to be passed on"
     caption = (
         "Centre clips of the test set that computed the largest (left) and the smallest (right) share of the full cost"
-        f" of the dynamic convolutions in their class, as the network sees them; the pictures are {made}. Seed"
+        f" of the dynamic convolutions in their class, as the network sees them; the clips are {_origin(record)}. Seed"
         f" {record.identity.run.seed}; {subject.told(1)}"
     )
     title = f"Clips that cost most and least: {subject.name}"
     return Picture(subject.stem("clips"), "clips", title, caption, partial(_draw_strips, record.sheet))
+
+
+def _origin(record: InspectionRecord) -> str:
+    """Of the clips behind a picture; feature maps show them too."""
+    return "made on the spot" if record.generated else "real, and the pictures are not to be passed on"
 
 
 def _draw_strips(drawn: Sheet) -> Figure:
@@ -63,8 +67,8 @@ def feature_maps(subject: Subject, group: Sequence[Inspection]) -> Picture | Non
         return None
     caption = (
         f"The two feature maps of {record.pairs[0].layer} that correlate most in test clip {record.pairs[0].video}: two"
-        " frames of one channel, and two channels of one frame; grey from the least to the greatest value of a pair."
-        f" Seed {record.identity.run.seed}; {subject.told(1)}"
+        " frames of one channel, and two channels of one frame; grey from the least to the greatest value of a pair;"
+        f" the clip is {_origin(record)}. Seed {record.identity.run.seed}; {subject.told(1)}"
     )
     title = f"Similar feature maps: {subject.name}"
     return Picture(subject.stem("maps"), "redundancy", title, caption, partial(_draw_pairs, record.pairs))

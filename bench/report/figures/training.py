@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.figures.picture import Picture, slug
+from bench.report.figures.picture import Picture
 from bench.report.figures.style import SERIES, SMALL, SOFT, WIDTH, clean, grid, place, sheet
+from bench.report.figures.subject import Subject
 from bench.report.logs import Log
 from bench.tables.comparison import described
 
@@ -33,9 +34,9 @@ def training(content: Content) -> list[Picture]:
     found = []
     for block in content.found:
         for runs in _alike(block):
-            seen = [run for run in runs if content.logs.get(run.path.stem) and content.logs[run.path.stem].columns]
-            if seen:
-                found.append(_picture(block, seen, [content.logs[run.path.stem] for run in seen]))
+            logs = {run: content.logs[run.path] for run in runs if run.path in content.logs}
+            if seen := {run: log for run, log in logs.items() if log.columns}:
+                found.append(_picture(block, [*seen], [*seen.values()]))
     return found
 
 
@@ -60,7 +61,7 @@ def _picture(block: Block, runs: Sequence[Run], logs: Sequence[Log]) -> Picture:
         f" time, by the step of the whole training; a thin line is a seed ({seeds}). Dotted: where the next stage"
         f" begins; stages: {', '.join(stage for stage, _ in logs[0].stages)}."
     )
-    stem = slug("training", block.profile, block.apart, f"{who.frames}f", name, block.store)
+    stem = Subject(block.store, who, block.name).stem("training")
     return Picture(stem, "training", f"Training of {name}, {block.name}, {frames}", caption, partial(_draw, logs))
 
 

@@ -17,9 +17,15 @@
     return parseFloat(text.replaceAll("\u2212", "-").replaceAll(",", ""));
   };
 
+  // Counted from the end: heads may span rows, so that only the first of these has them all; cells may span columns.
+  const cellAt = (row, fromEnd) => {
+    const cells = [...row.cells].reverse();
+    return cells.find((cell) => (fromEnd -= cell.colSpan) <= 0);
+  };
+
   const key = (unit, at, width, isLabel) => {
     const rows = unit.matches("tr") ? [unit] : [...unit.rows];
-    const cells = (some) => some.map((row) => row.cells[row.cells.length - (width - at)]).filter(Boolean);
+    const cells = (some) => some.map((row) => cellAt(row, width - at)).filter(Boolean);
     const first = cells([rows.find((row) => row.cells.length === width) ?? rows[0]])[0];
     if (isLabel) return { rank: 0, text: first?.textContent.trim() ?? "" };
     const own = cells(rows.filter((row) => "key" in row.dataset && seen(row))).map(number).find((n) => !isNaN(n));
@@ -139,7 +145,7 @@
     if (!target) return;
     for (let at = target; at; at = at.parentElement) if (at.matches("details")) at.open = true;
     const table = target.closest("table.folded");
-    if (table && target.closest(".unrun")) table.parentNode.parentNode.querySelector(".fold")?.click();
+    if (table && target.closest(".unrun")) table.parentNode.nextElementSibling.click();
     target.scrollIntoView();
   };
 
