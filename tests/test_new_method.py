@@ -98,6 +98,10 @@ FAULTS = {
         {TRACE: f'        logits = self.__dict__.setdefault("kept", logits.detach())\n{TRACE}'},
         "gets another answer or cost in reversed order",
     ),
+    "an error in forward": (
+        {TRACE: f"        raise KeyError('no such part')\n{TRACE}"},
+        "forward fails: KeyError: 'no such part' (faulty.py:",
+    ),
     "an input changed": ({FORWARD: f"        sample.mul_(0.5)\n{FORWARD}"}, "forward changes its input"),
     "a cost that does not fit": (
         {"return torch.tensor(self.costs)": "return torch.tensor([self.costs[0] - 1, self.costs[1]])"},

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +64,8 @@ def check(
             first = _run(method, sample)
         except Broken as broken:
             return [*problems, str(broken)]
+        except Exception as error:  # a method of others may fail in any way
+            return [*problems, f"forward fails: {said(error)}"]
         wrong = list(lines("answer", _form(method, first, len(sample))))
         if wrong:
             return problems + wrong
@@ -92,7 +96,14 @@ def lines(name: str, part: Iterable[str]) -> Iterator[str]:
     except Broken as broken:
         yield str(broken)
     except Exception as error:  # a method of others may fail in any way
-        yield f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        yield f"{name}: {said(error)}"
+
+
+def said(error: Exception) -> str:
+    """An error in one line, with the last place in it that is in none of Python's or torch's own files."""
+    places = [place for place in traceback.extract_tb(error.__traceback__) if "site-packages" not in place.filename]
+    where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
 def _run(method: Method, sample: Tensor, policy: Policy | None = None) -> Prediction:

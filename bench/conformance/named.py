@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.conformance.evaluation import check, lines
+from bench.conformance.evaluation import check, lines, said
 from bench.conformance.training import check_training
 from bench.data import DataError, Dataset
 from bench.data.sampling import Sampling, test_batches
@@ -53,7 +53,7 @@ def conform(name: str, profile: Profile, frames: int, options: dict[str, Any], d
         except (RegistryError, DataError):
             raise
         except Exception as error:  # a method of others may fail in any way
-            return [f"cannot be built: {type(error).__name__}: {' '.join(str(error).split())}"]
+            return [f"cannot be built: {said(error)}"]
         found = check(method.double(), samples, rebuild=build, dense=bound)
         found += lines("classes", _classes(method, samples, classes))
         if found:

@@ -14,7 +14,7 @@ from bench.tables.analysis import mean_share, of_a_class, redundancy
 from bench.tables.runs import Block, NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Column, Experiment, Kind, Row, Statistic, Table, answers
 from bench.tables.speeds import SPEED_KINDS, Setting, Timed, judge_speed, machines, timed
-from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised
+from bench.tables.timings import Clocked, Timing, beside, learned, matched, of_method, revised, with_own_twin
 from bench.tables.verdicts import Judgement, judge, pooled_tables
 
 NAN = float("nan")
@@ -114,12 +114,14 @@ def _measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing])
     if not runs:
         return MeasuredRow(block, reason=reason)
     row = table.row(id)
+    twin = static_twin(table, id)
     clocked = _clocked(timings, row.experiment, next(iter(runs.values())).record.identity.method_revision)
+    clocked = _of_one_kind(clocked, table.row(twin).experiment if twin else None)
     cells = {
         column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs, row.along)
         for column in table.columns
     }
-    others = _latest(table, twin, block)[0] if (twin := static_twin(table, id)) else {}
+    others = _latest(table, twin, block)[0] if twin else {}
     for column in table.columns:
         if others and column.kind.startswith("gflops"):
             cells[column.id] = _with_change(cells[column.id], _measure(column, others))
@@ -131,6 +133,11 @@ def _clocked(timings: Sequence[Timing], experiment: Experiment | None, revision:
     if experiment is None:
         return []
     return revised(of_method(timings, experiment.method, experiment.options, experiment.frames), revision)
+
+
+def _of_one_kind(clocked: Sequence[Clocked], static: Experiment | None) -> list[Clocked]:
+    """The timings against the table's static network, if there are any; else those against its own twin or itself."""
+    return (beside(clocked, static) if static else []) or with_own_twin(clocked)
 
 
 def _point_rows(table: Table, row: Row, timings: Sequence[Timing]) -> list[PointRow]:

@@ -60,6 +60,15 @@ def test_both_arms_fill_the_cells_of_their_rows(runs: Path) -> None:
     assert cell(joined(runs, table="table10"), "8f-both").found == method.found  # the same experiment
 
 
+def test_timings_against_something_else_are_not_mixed_with_those_against_the_static_row(runs: Path) -> None:
+    against_itself = {"b": DYNAMIC, "b_options": {"search_space": 2}, "b_policy": "all"}
+    seeds = range(3)
+    both = [timing(1.2, seed=seed) for seed in seeds] + [timing(3.0, seed=seed, **against_itself) for seed in seeds]
+    (one,) = cell(joined(runs, *both), "8f-sp2").timed
+    assert one.count == 3 and one.found.value == pytest.approx(120)
+    assert one.ratio is not None and one.ratio.value == pytest.approx(1.2)
+
+
 def test_the_largest_batch_in_single_precision_is_shown_and_the_rest_beside_it(runs: Path) -> None:
     settings = ((1, "fp32"), (32, "bf16"), (8, "fp32"), (8, "bf16"))
     records = [timing(1.0 + batch / 100, batch=batch, precision=precision) for batch, precision in settings]
