@@ -120,8 +120,8 @@ def kept(folder: Path, name: str, seed: int, normalisation: Any = IMAGES, **opti
     return path
 
 
-def parts_equal(module: torch.nn.Module, path: Path, prefix: str) -> None:
-    """Whether every tensor of a part is that of the file, under the file's names."""
+def assert_as_stored(module: torch.nn.Module, path: Path, prefix: str) -> None:
+    """Every tensor of a part is that of the file, under the file's names."""
     from safetensors.torch import load_file
 
     stored = load_file(path)
@@ -140,7 +140,7 @@ def test_a_detector_starts_its_backbone_from_a_classifier(tmp_path: Path) -> Non
             name, frames=4, size=32, classes=3, network_options={**options, "head_width": 16, "weights": str(path)}
         )
         for part, module in method.network.backbone.named_children():
-            parts_equal(module, path, f"{part}.")
+            assert_as_stored(module, path, f"{part}.")
         assert method.spec.mean == (0.5, 0.5, 0.5)
 
 
@@ -153,8 +153,8 @@ def test_methods_start_their_parts_from_several_files(tmp_path: Path) -> None:
         drawn = backbone.network.fc
         assert drawn.out_features == 3  # the classifier of other classes stays as drawn
         backbone.network.fc = torch.nn.Identity()
-        parts_equal(backbone.network, file, "network.")
-    parts_equal(method.policy_network.features, files[-1], "network.features.")
+        assert_as_stored(backbone.network, file, "network.")
+    assert_as_stored(method.policy_network.features, files[-1], "network.features.")
     assert method.spec.std == (0.2, 0.2, 0.2)
 
 
@@ -170,13 +170,13 @@ def test_adafocus_starts_glance_and_focus(focus: str, tmp_path: Path) -> None:
     method: Any = registry.build("adafocus_v2", weights=str(path), **build)
     layers = method.focus.layers
     if focus == "resnet18":
-        parts_equal(layers.network, path, "network.")
+        assert_as_stored(layers.network, path, "network.")
     elif focus == "mobilenet_v2":
-        parts_equal(layers, path, "network.features.")
-        parts_equal(method.glance.layers, path, "network.features.")
+        assert_as_stored(layers, path, "network.features.")
+        assert_as_stored(method.glance.layers, path, "network.features.")
     else:
         for place, prefix in enumerate(("stem.", "stages.")):
-            parts_equal(layers[place], path, prefix)
+            assert_as_stored(layers[place], path, prefix)
 
 
 def test_files_that_no_part_takes_or_that_disagree_are_one_line(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ TEXTS = st.lists(st.sampled_from([*PIECES, "\n", "\r\n", "\u2028"]), max_size=14
 CONTENT = st.one_of(TEXTS.map(str.encode), st.binary(max_size=200))
 
 
-def usable(call):
+def usable_or_one_line(call):
     """The result, or None after a DataError of one line."""
     try:
         return call()
@@ -80,7 +80,7 @@ def usable(call):
 def test_list_readers(tmp_path, name, content):
     path = tmp_path / "list.txt"
     path.write_bytes(content)
-    for row in usable(lambda: list(READERS[name](path))) or []:
+    for row in usable_or_one_line(lambda: list(READERS[name](path))) or []:
         if isinstance(row, DataError):
             assert str(row).startswith(str(path)) and "\n" not in str(row)
         elif isinstance(row, Listed):
@@ -94,7 +94,7 @@ def test_list_readers(tmp_path, name, content):
 def test_class_files(tmp_path, content, json_too):
     path = tmp_path / ("classes.json" if json_too else "classes.txt")
     path.write_bytes(content)
-    names = usable(lambda: read_classes(path))
+    names = usable_or_one_line(lambda: read_classes(path))
     assert names is None or (names and len(set(names)) == len(names))
 
 
@@ -104,7 +104,7 @@ def test_class_files(tmp_path, content, json_too):
 def test_csv_lists(tmp_path, content):
     path = tmp_path / "list.csv"
     path.write_bytes(content)
-    usable(lambda: list_dataset(path, VideoReader(14), Splitting()))
+    usable_or_one_line(lambda: list_dataset(path, VideoReader(14), Splitting()))
 
 
 @pytest.mark.parametrize("depth", [10_000, 200_000])
@@ -112,7 +112,7 @@ def test_csv_lists(tmp_path, content):
 def test_json_without_end_is_refused(tmp_path, name, depth):
     path = tmp_path / "deep.json"
     path.write_text("[" * depth)
-    assert usable(lambda: list(READERS[name](path))) is None
+    assert usable_or_one_line(lambda: list(READERS[name](path))) is None
 
 
 @FUZZ
@@ -144,7 +144,7 @@ def test_annotations_with_broken_bytes(tmp_path, kind, places, cut):
         start = int(share * max(0, len(data) - len(noise)))
         data[start : start + len(noise)] = noise
     path.write_bytes(data[: int(cut * len(data))])
-    usable(lambda: read(path))
+    usable_or_one_line(lambda: read(path))
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +168,12 @@ def test_videos_with_broken_bytes(tmp_path, video, name, places, cut):
         data[start : start + len(noise)] = noise
     path.write_bytes(data[: int(cut * len(data))])
     limits = Limits(pixels=2**16, frames=500, seconds=100.0, size=2**22)
-    usable(lambda: check_video(path))
+    usable_or_one_line(lambda: check_video(path))
     for rate in (None, 10.0):
-        whole = usable(lambda rate=rate: read_video(path, 16, rate, limits))
-        clip = usable(lambda rate=rate: read_clip(path, lambda length: [0, length // 2, length - 1], 16, rate, limits))
+        whole = usable_or_one_line(lambda rate=rate: read_video(path, 16, rate, limits))
+        clip = usable_or_one_line(
+            lambda rate=rate: read_clip(path, lambda length: [0, length // 2, length - 1], 16, rate, limits)
+        )
         for found in (whole, clip):
             assert found is None or (found.dtype == torch.uint8 and found.nbytes <= limits.size and len(found))
 
@@ -183,7 +185,7 @@ def test_a_small_file_cannot_claim_much_memory(tmp_path):
         png(np.zeros((1, 1), np.uint8)).replace((1).to_bytes(4, "big") * 2, (60_000).to_bytes(4, "big") * 2)
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert usable(lambda: read_picture(path)) is None
+    assert usable_or_one_line(lambda: read_picture(path)) is None
     shown = tmp_path / "large.gif"
     shown.write_bytes(
         b"GIF89a"
@@ -192,8 +194,8 @@ def test_a_small_file_cannot_claim_much_memory(tmp_path):
         + b"\0\0\0\xff\xff\xff"
         + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
     )
-    assert usable(lambda: read_video(shown, 16)) is None
-    assert usable(lambda: read_clip(shown, lambda length: [0], 16)) is None
+    assert usable_or_one_line(lambda: read_video(shown, 16)) is None
+    assert usable_or_one_line(lambda: read_clip(shown, lambda length: [0], 16)) is None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB; the picture would take 17 GB
 
 
@@ -219,9 +221,9 @@ def test_folders_with_any_names(tmp_path_factory, names):
     folder.mkdir()
     for name in names:
         (folder / name).write_bytes(png(np.zeros((16, 16), np.uint8)))
-    files = usable(lambda: frame_files(folder))
+    files = usable_or_one_line(lambda: frame_files(folder))
     assert files is None or all(file.parent == folder for file in files)
-    usable(lambda: FrameReader(8)(folder))
+    usable_or_one_line(lambda: FrameReader(8)(folder))
     media = listed_media(folder.parent)
     assert all("\u202e" not in path for path in media.paths)
 
