@@ -5,7 +5,7 @@ It may not touch decisions, timing or records.
 """
 
 from bench.cost.agreement import Agreement, agreement, both_conventions
-from bench.cost.counter import Count, Counter, CountError, UncountedError, count, count_meta, samples
+from bench.cost.counter import Count, Counter, CountError, UncountedError, count, count_meta, counting, samples
 from bench.cost.formulas import FORMULAS, ZERO_COST, Formula, register_formula
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "both_conventions",
     "count",
     "count_meta",
+    "counting",
     "register_formula",
     "samples",
 ]

@@ -148,19 +148,30 @@ class Counter:
             for sample in group.index:
                 self._per_sample[sample] += group.share
 
-    def _add(self, operation: str, macs: int) -> None:
-        """Books `macs` on the running module, the operation and the samples named."""
-        self._by_operation[operation] += macs
-        if not macs:
+    def _add(self, operation: str, macs: int | Sequence[int]) -> None:
+        """Books `macs` on the running module, the operation and the samples named: evenly, or to each its own."""
+        total = macs if isinstance(macs, int) else sum(macs)
+        self._by_operation[operation] += total
+        if not total:
             return
-        self._by_module[self._running[-1]] += macs
+        self._by_module[self._running[-1]] += total
         group = self._groups[-1]
         if not group.index:
             raise CountError(f"{operation} runs for samples {list(group.rows)} of a batch of {group.size}")
+        if not isinstance(macs, int):
+            self._add_to_each(operation, macs)
+            return
         share, rest = divmod(macs, len(group.index))
         if rest:
             raise CountError(f"{macs} multiply-adds of {operation} do not divide evenly by {len(group.index)} samples")
         group.share += share
+
+    def _add_to_each(self, operation: str, macs: Sequence[int]) -> None:
+        index = self._groups[-1].index
+        if len(macs) != len(index):
+            raise CountError(f"{operation} states the work of {len(macs)} samples, and runs for {len(index)}")
+        for sample, own in zip(index, macs, strict=True):
+            self._per_sample[sample] += own
 
     def _record(self, operation: OpOverloadPacket, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if _ACTIVE[-1] is not self and _on_meta((args, kwargs, output)):
@@ -173,6 +184,13 @@ class Counter:
 
 
 _ACTIVE: list[Counter] = []
+
+
+def counting() -> bool:
+    """Whether operations are counted now, so that none may run where the counter cannot see it."""
+    return bool(_ACTIVE)
+
+
 _PLAIN = Tensor.__torch_dispatch__
 
 

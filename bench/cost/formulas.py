@@ -18,10 +18,11 @@ from torch._ops import OpOverloadPacket
 from bench.cost import attention_formulas as attention
 from bench.cost import recurrent_formulas as recurrent
 
-Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], int]
-"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds.
+Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], int | Sequence[int]]
+"""(args, kwargs, output) of a call, as the dispatcher sees it -> multiply-adds, or those of each sample (B,) that it
+runs for, where they differ.
 
-Reads shapes only, and the lengths of sequences where several stand in one row.
+Reads shapes only, the lengths of sequences where several stand in one row, and decisions that a fused kernel follows.
 """
 
 Shape = Sequence[int]
@@ -116,10 +117,19 @@ FORMULAS: dict[OpOverloadPacket, Formula] = _table(
 )
 
 
-def register_formula(op: OpOverloadPacket, formula: Formula) -> None:
+MOVED: dict[OpOverloadPacket, Callable[[tuple[Any, ...], dict[str, Any], Any], int]] = {}
+"""Bytes that a call reads and writes at the least, of operations that do not touch all of their arguments."""
+
+
+def register_formula(
+    op: OpOverloadPacket,
+    formula: Formula,
+    moved: Callable[[tuple[Any, ...], dict[str, Any], Any], int] | None = None,
+) -> None:
     """Tells the counter what a registered operation (`torch.ops.<library>.<name>`) costs.
 
-    `formula` gets (args, kwargs, output) as the call had them and returns an integer of multiply-adds.
+    `formula` gets (args, kwargs, output) as the call had them and returns an integer of multiply-adds, or a sequence of
+    them, one a sample. `moved` gets the same and returns bytes; only for what leaves some of its arguments untouched.
 
     Raises:
         TypeError: `op` is not an operation (one overload of it, or the Python function, is not enough).
@@ -130,6 +140,8 @@ def register_formula(op: OpOverloadPacket, formula: Formula) -> None:
     if op in FORMULAS or op in ZERO_COST:
         raise ValueError(f"{op} has a formula already")
     FORMULAS[op] = formula
+    if moved is not None:
+        MOVED[op] = moved
 
 
 def _family(names: Iterable[str]) -> str:

@@ -46,7 +46,7 @@ def interleave(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How long it took until times were stable, and whether they were in the end."""
+    """How long it took after each arm's first call until times were stable, and whether they were in the end."""
 
     rounds: int
     seconds: float
@@ -56,14 +56,14 @@ class WarmUp:
 def warm_up(arms: Arms, fresh: Fresh, clock: Clock, seed: int, batch: int, seconds: float = WARM_SECONDS) -> WarmUp:
     """Runs the same few batches of `batch` clips until the times of every arm are stable.
 
-    At most `WARM_CYCLES` times over, or for `seconds` of calls.
+    At most `WARM_CYCLES` times over, or for `seconds` of calls; each arm's first, which may compile, does not count.
     """
     times, spent = Times({name: [] for name in arms}, {name: [] for name in arms}), 0.0
     cycle, shuffle, number = max(BATCHES, -(-CLIPS // batch)), random.Random(seed), 0
     while number < cycle * WARM_CYCLES and spent < seconds and not _stable(times, cycle):
         _round(arms, lambda name, number: fresh(name, number % cycle), number, clock, shuffle, times, lambda *_: None)
         number += 1
-        spent = sum(map(sum, times.walls.values()))
+        spent = sum(sum(walls[1:]) for walls in times.walls.values())
     return WarmUp(number, spent, _stable(times, cycle))
 
 

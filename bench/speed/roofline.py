@@ -15,6 +15,7 @@ addresses it, and every output written once. This is a bound under assumptions t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from torch._ops import OpOverloadPacket
 from torch.utils._pytree import tree_leaves
 
 from bench.cost import Counter
+from bench.cost.formulas import MOVED
 from bench.method import Method
 from bench.policy import Policy
 from bench.speed.ceilings import Ceilings
@@ -93,12 +95,14 @@ class _Calls(Counter):
         return self
 
     def _record(self, operation: OpOverloadPacket, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self._moved = bytes_moved(str(operation), args, kwargs, output)
+        own = MOVED.get(operation)
+        self._moved = own(args, kwargs, output) if own else bytes_moved(str(operation), args, kwargs, output)
         super()._record(operation, args, kwargs, output)
 
-    def _add(self, operation: str, macs: int) -> None:
+    def _add(self, operation: str, macs: int | Sequence[int]) -> None:
         super()._add(operation, macs)
-        self.found.append((operation, self._running[-1], macs, self._moved))
+        total = macs if isinstance(macs, int) else sum(macs)
+        self.found.append((operation, self._running[-1], total, self._moved))
 
 
 def _layer(operation: str, module: str, macs: int, moved: int, ceilings: Ceilings) -> Layer:

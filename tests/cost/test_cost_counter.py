@@ -43,6 +43,11 @@ def copies(x: Tensor) -> Tensor:
     return x.clone()
 
 
+@torch.library.custom_op("costtest::decided", mutates_args=())
+def decided(x: Tensor) -> Tensor:
+    return x.clone()
+
+
 @known.register_fake
 def _(x: Tensor, taps: int) -> Tensor:
     return torch.empty_like(x)
@@ -50,6 +55,7 @@ def _(x: Tensor, taps: int) -> Tensor:
 
 register_formula(torch.ops.costtest.known, lambda args, kwargs, output: args[1] * output.numel())
 register_formula(torch.ops.costtest.copies, lambda args, kwargs, output: 0)
+register_formula(torch.ops.costtest.decided, lambda args, kwargs, output: [int(row.sum()) for row in args[0]])
 
 
 class Block(nn.Module):
@@ -277,6 +283,25 @@ def test_a_custom_operation_counts_by_its_formula() -> None:
     assert result.by_operation == {"costtest.known": 90, "costtest.copies": 0}
     assert result.per_sample == (45, 45)
     assert count_meta(Calls(lambda x: known(x, 9)), (2, 5)).macs == 90
+
+
+def test_a_fused_operation_may_state_the_work_of_each_sample() -> None:
+    x = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 4.0]])
+    result = count(Calls(decided), x)
+    assert result.per_sample == (3, 0, 7) and result.macs == sum(result.by_module.values()) == 10
+
+    def some(x: Tensor) -> Tensor:
+        with samples([2, 0]):
+            return decided(x[[2, 0]])
+
+    assert count(Calls(some), x).per_sample == (3, 0, 7)
+
+    def others(x: Tensor) -> Tensor:
+        with samples([2]):
+            return decided(x)
+
+    with pytest.raises(CountError, match=r"states the work of 3 samples, and runs for 1"):
+        count(Calls(others), x)
 
 
 FUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {

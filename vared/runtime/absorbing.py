@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bench.cost import samples
 from bench.inference.convolution import Convolution, Fastest, Form, has_library, pointwise
 from bench.inference.products import Taps, frame_products
 from vared.runtime.compact import Compact, Mixed, empty, gathered
+from vared.runtime.device import DecidedConvolution, Stored
+from vared.runtime.folding import fold_channels, fold_frames
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,29 @@ class Absorbing(nn.Module):
     def __init__(self, convolution: Convolution) -> None:
         super().__init__()
         self.convolution = convolution
+        self._forget()
+
+    def _forget(self) -> None:
         self._plans: dict[tuple[int, ...], _Plan] = {}
+        self.decided = DecidedConvolution(self.convolution)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}}  # a copy makes its own
+        return {key: value for key, value in self.__dict__.items() if key not in ("_plans", "decided")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._forget()  # a copy makes its own
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._plans = {}
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._forget()
+        return self
 
-    def forward(self, x: Tensor | Compact | Mixed) -> Tensor | Compact | Mixed:
+    def forward(self, x: Tensor | Compact | Mixed | Stored) -> Tensor | Compact | Mixed | Stored:
         """The whole output; compact where its frames are copies too."""
+        if isinstance(x, Stored):
+            stored: Tensor | Stored = self.decided(x)
+            return stored
         if isinstance(x, Mixed):
             return self._mixed(x)
         if isinstance(x, Tensor):
@@ -194,23 +207,6 @@ class _Phased:
         for phase, part in enumerate(found):
             out[:, :, phase :: self.period].copy_(part)
         return out
-
-
-def fold_channels(weight: Tensor, scale: Tensor) -> Tensor:
-    """Filters over computed channels, of filters over these and those that `scale` makes of them."""
-    count = weight.shape[1] - len(scale)
-    made = torch.arange(len(scale), device=weight.device) % count
-    shape = (1, -1, *(1,) * (weight.dim() - 2))
-    return weight[:, :count].index_add(1, made, weight[:, count:] * scale.to(weight).view(shape))
-
-
-def fold_frames(weight: Tensor, start: int, repeat: int) -> tuple[Tensor, int]:
-    """Taps that fall on one computed frame added up, and the computed frame of the first; `start`: where taps begin."""
-    places = [(start + tap) // repeat for tap in range(weight.shape[2])]
-    index = torch.tensor(places, device=weight.device) - places[0]
-    shape = list(weight.shape)
-    shape[2] = places[-1] - places[0] + 1
-    return weight.new_zeros(shape).index_add(2, index, weight), places[0]
 
 
 def _taps(weight: Tensor, frames: int, stride: int, padding: int, repeat: int) -> Taps:

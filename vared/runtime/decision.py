@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from bench.inference.convolution import settle
 from vared.dynamic_conv import Session
 from vared.gate import Gate
-from vared.runtime.absorbing import fold_channels, fold_frames
 from vared.runtime.compact import Compact
+from vared.runtime.device import Stored
+from vared.runtime.folding import fold_channels, fold_frames
 
 Weight = float | Tensor
 """Of each sample (B,), or one for all of them, which saves small operations."""
@@ -78,11 +79,13 @@ class Followed:
     """What the units of one network share.
 
     decided: by each policy, for the batch under way. dense: the units that compute all options for all samples.
-    laps: if these are to be timed.
+    laps: if these are to be timed. on_device: whether decisions stay there, and those of each policy.
     """
 
     dense: frozenset[str] = frozenset()
     decided: dict[str, Decided] = field(default_factory=dict)
+    on_device: bool = False
+    weights: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     laps: Laps | None = None
 
 
@@ -181,16 +184,24 @@ class FastGate(nn.Module):
         session.trace.update(zip(self.points, parts, strict=True))
         return Decided(weights, values, self.split)
 
-    def openness(self, x: Tensor | Compact) -> Tensor:
+    def on_device(self, x: Tensor | Stored, session: Session) -> tuple[Tensor, int]:
+        """As `forward`, but nothing is read by the host: the weights, and the column from which they are temporal."""
+        own = self.openness(x).split_with_sizes(self.sizes, 1)
+        parts = [session.policy.decide(point, part) for point, part in zip(self.points, own, strict=True)]
+        parts = [_standing_in(part) for part in parts]
+        session.trace.update(zip(self.points, parts, strict=True))
+        return torch.cat(parts, 1), self.split
+
+    def openness(self, x: Tensor | Compact | Stored) -> Tensor:
         """V (B, options) of both dimensions."""
         pooled, weight = self._pooled(x)
         hidden = torch.addmm(self.bias1, pooled, weight).tanh_()
         return torch.addmm(self.bias2, hidden, self.weight2).tanh_().clamp_(min=0)
 
-    def _pooled(self, x: Tensor | Compact) -> tuple[Tensor, Tensor]:
+    def _pooled(self, x: Tensor | Compact | Stored) -> tuple[Tensor, Tensor]:
         """What the first layer sees (B, values), and its weights in that order."""
-        if not self.in_order:
-            space = x.mean((-2, -1)) if isinstance(x, Compact) else _means(x).movedim(-1, 1)
+        if not self.in_order or isinstance(x, Stored):
+            space = _means(x).movedim(-1, 1) if isinstance(x, Tensor) else x.mean((-2, -1))
             return self.pooled(space), self.weight1.t()
         key: tuple[int, ...] = ()
         if isinstance(x, Compact):  # scales live as long as the network, and so do their ids

@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bench.cost import samples
+from bench.cost import counting, samples
 from bench.inference.optimise import optimised, replace
 from bench.method import Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Forced, Learned, Policy
 from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
+from vared.runtime.agreement import disagreement, every_option
 from vared.runtime.decision import Followed, Laps
+from vared.runtime.graph import Graph, captured, in_a_line
 from vared.runtime.unit import FastUnit
-from vared.runtime.ways import Trial, Way
+from vared.runtime.ways import WAYS, Trial, Way
 
 if TYPE_CHECKING:
     from vared.method import VaRed
+
+
+KEPT = 8
+"""Graphs at the most, the last ones used: each has memory of its own for its samples and answers."""
+
+
+class Unable(RuntimeError):
+    """The kernels failed; the message is their error."""
 
 
 class FastVaRed(Method):
@@ -48,6 +58,11 @@ class FastVaRed(Method):
         self._ways: dict[torch.Size, Way] = {}
         self._trials: dict[torch.Size, Trial] = {}
         self._dense: dict[torch.Size, frozenset[str]] = {}
+        self._refused: dict[torch.Size, str] = {}
+        self._graphs: dict[tuple[Any, ...], Graph | str] = {}  # by shape, and what else a capture fixes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_graphs": {}}  # a copy makes its own
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._forget()  # another device or precision may have another
@@ -57,30 +72,82 @@ class FastVaRed(Method):
         """The answer of the network's task, by the way of execution that is the fastest for batches of this shape."""
         policy = policy or Learned()
         way = self._ways.get(sample.shape) or self._tried(sample, policy)
-        found = self._found(way, sample, policy)
+        try:
+            found = self._found(way, sample, policy)
+        except Unable as error:
+            way, found = "grouped", self._found("grouped", sample, policy)  # fails too, if what was given is wrong
+            self._refuse(sample.shape, str(error))
         trace = found[0][1]
         if len(found) > 1:
             trace = {point: torch.cat([part[point] for _, part in found]) for point in trace}
         answers = [self.method.task.answer(output) for output, _ in found]
-        return Prediction(
-            self.account(trace), trace, **{name: _joined([a[name] for a in answers]) for name in answers[0]}
-        )
+        cost = self.account(trace)
+        if way == "device" and bool(torch.cat(list(trace.values()), 1).isnan().any()):
+            raise RuntimeError("the weights of a gate are no numbers")
+        return Prediction(cost, trace, **{name: _joined([a[name] for a in answers]) for name in answers[0]})
 
     def _tried(self, sample: Tensor, policy: Policy) -> Way:
         """Tries the ways on one more batch of this shape; the fastest so far."""
         shape = sample.shape
         if shape not in self._trials:
             self._lay_out(sample[:1])
-            self._trials[shape] = Trial()
+            self._trials[shape] = Trial(self._offered(sample, policy))
         trial = self._trials[shape]
-        if len(sample) == 1:
-            self._ways[shape] = "in turn"
-            return "in turn"
-        trial.run(sample, lambda way: self._lapped(way, sample, policy))
-        self._dense[shape] = trial.dense
-        if trial.done:
+        if len(trial.ways) > 1:
+            try:
+                trial.run(sample, lambda way: self._lapped(way, sample, policy))
+            except Unable as error:
+                self._refuse(shape, str(error))
+                return self._tried(sample, policy)
+            self._dense[shape] = trial.dense
+        if len(trial.ways) == 1 or trial.done:
             self._ways[shape] = trial.fastest
+            if trial.fastest != "device":
+                self._drop(shape)
         return trial.fastest
+
+    def _refuse(self, shape: torch.Size, reason: str) -> None:
+        """Kernels that fail are not tried again; the other ways are, anew."""
+        self._refused[shape] = reason
+        self._ways.pop(shape, None)
+        self._trials[shape] = Trial(_everywhere(shape))
+        self._drop(shape)
+
+    def _drop(self, shape: torch.Size) -> None:
+        """Frees the graphs of batches of this shape, and what the last pass left in their memory."""
+        self._graphs = {key: graph for key, graph in self._graphs.items() if key[0] != shape}
+        self.followed.weights = {}
+        self.method.session.trace = {}
+
+    def _offered(self, sample: Tensor, policy: Policy) -> tuple[Way, ...]:
+        """The ways that batches of this shape are tried in; `details` says why "device" is none on a GPU."""
+        ways = _everywhere(sample.shape)
+        if not sample.is_cuda:
+            return ways
+        try:
+            self._refused[sample.shape] = self._doubt(sample, policy)
+        except Unable as error:  # no Triton, or one that cannot compile: the other ways remain
+            self._refused[sample.shape] = str(error)
+        if not self._refused[sample.shape]:
+            return (*ways, "device")
+        self._drop(sample.shape)
+        return ways
+
+    def _doubt(self, sample: Tensor, policy: Policy) -> str:
+        """What speaks against the kernels: answers that are not those of the other ways, as decided for this batch or
+        where every option is followed.
+        """
+        if not self._fast_units:
+            return "no units of the absorbable kind"
+        if not all(unit.halves for unit in self._fast_units.values()):
+            return "options that do not halve"
+        for asked in (policy, *every_option(self.decisions(), len(sample))):
+            [(found, trace)] = self._found("device", sample, asked)
+            [(expected, _)] = self._found("dense", sample, Forced(trace))
+            [(other, _)] = self._found("grouped", sample, Forced(trace))
+            if said := disagreement(found, expected, other, sample.dtype):
+                return said
+        return ""
 
     def _lapped(self, way: Way, sample: Tensor, policy: Policy) -> dict[str, float]:
         """Seconds of each unit; how far the sample has been tried tells which are dense by layer."""
@@ -113,6 +180,12 @@ class FastVaRed(Method):
         """Output of the network and decisions, in parts."""
         dense = {"dense": frozenset(self._fast_units), "by layer": self._dense.get(sample.shape, frozenset[str]())}
         self.followed.dense = dense.get(way, frozenset())
+        self.followed.on_device = way == "device"
+        if way == "device":
+            try:
+                return [self._on_device(sample, policy)]
+            except Exception as error:  # of a compiler or a driver, which have classes of their own
+                raise Unable(in_a_line(error)) from error
         if way != "in turn" or len(sample) == 1:
             return [self._answer(sample, policy, way == "dense")]
         found, rows = [], torch.arange(len(sample), device=sample.device)
@@ -125,17 +198,37 @@ class FastVaRed(Method):
         self.method.session.start(policy, dense=dense)
         return self.method.network(sample), dict(self.method.session.trace)
 
+    def _on_device(self, sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
+        """In one go, where there can be a graph; what is counted runs as it is, since replays show no operations."""
+
+        def run(sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
+            return self._answer(sample, policy, dense=False)
+
+        if not sample.is_cuda or counting():
+            return run(sample, policy)
+        fixed = sample.dtype, torch.backends.cudnn.allow_tf32, torch.is_inference_mode_enabled()
+        key = sample.shape, type(policy), *fixed
+        graph = self._graphs.pop(key, None)
+        if graph is None:
+            beside = next((each for each in self._graphs.values() if isinstance(each, Graph)), None)
+            graph = captured(run, sample, policy, self.decisions(), beside)
+        self._graphs = dict([*self._graphs.items(), (key, graph)][-KEPT:])
+        return run(sample, policy) if isinstance(graph, str) else graph(sample, policy)
+
     def details(self) -> dict[str, Any]:
         """The way of execution chosen for each shape of batch; by layer, the units that are dense; and those whose
-        convolution computes more than is asked of it, since that is no slower.
+        convolution computes more than is asked of it, since that is no slower. On a GPU, why "device" was not offered,
+        and why it ran without a graph.
         """
-        ways = {
-            "×".join(map(str, shape)): (way, sorted(self._dense.get(shape, ()))) for shape, way in self._ways.items()
-        }
+        ways = {_said(shape): (way, sorted(self._dense.get(shape, ()))) for shape, way in self._ways.items()}
+        refused = {_said(shape): reason for shape, reason in self._refused.items() if reason}
+        without = {_said(shape): graph for (shape, *_), graph in self._graphs.items() if isinstance(graph, str)}
         return {
             "execution": {shape: way for shape, (way, _) in ways.items()},
             "dense": {shape: units for shape, (way, units) in ways.items() if way == "by layer"},
             "computed whole": [name for name, unit in self._fast_units.items() if unit.conv.dense],
+            **({"not on device": refused} if refused else {}),
+            **({"without a graph": without} if without else {}),
         }
 
     def decisions(self) -> Mapping[str, Tensor]:
@@ -153,6 +246,15 @@ class FastVaRed(Method):
             ValueError: always.
         """
         raise ValueError("a network made for inference cannot be trained")
+
+
+def _everywhere(shape: torch.Size) -> tuple[Way, ...]:
+    """The ways in which batches of this shape can be executed on every device."""
+    return WAYS if shape[0] > 1 else ("in turn",)
+
+
+def _said(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from bench.cost import samples
@@ -11,6 +14,8 @@ from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
 from vared.runtime.compact import Compact, Mixed
 from vared.runtime.decision import Choice, FastGate, Followed, Side
+from vared.runtime.device import Decision, Stored
+from vared.runtime.folding import halved
 from vared.runtime.mixing import mix_channels, mix_frames, scaled
 
 
@@ -30,11 +35,17 @@ class FastUnit(nn.Module):
         self.gate = None if unit.gate is None else FastGate(unit.gate, unit.policy, unit.decides)
         scales = [phi.weight.detach().exp() for phi in unit.channel_phi if isinstance(phi, Cheap)]
         self.scales = nn.ParameterList(scales).requires_grad_(False)
+        one = self.conv.convolution.bias.new_ones(self.counts[0])
+        self.every_scale: Tensor  # (options, C), of what each makes of all channels
+        self.register_buffer("every_scale", torch.stack([one, *(torch.cat([one[len(s) :], s]) for s in scales)]))
 
-    def forward(self, x: Tensor | Compact | Mixed) -> Compact | Mixed:
+    def forward(self, x: Tensor | Compact | Mixed | Stored) -> Compact | Mixed | Stored:
         """Decides, if it has the gate; samples with the same active options run together."""
-        x = x.whole() if isinstance(x, Mixed) else x
         followed = self.followed
+        if followed.on_device:
+            return self._on_device(x)
+        assert not isinstance(x, Stored)
+        x = x.whole() if isinstance(x, Mixed) else x
         if followed.laps is not None:
             followed.laps.begin(self.name, x.computed if isinstance(x, Compact) else x)
         if self.gate is not None:
@@ -51,6 +62,23 @@ class FastUnit(nn.Module):
             with samples(choice.rows):
                 parts.append((choice.rows, self._run(whole[choice.rows], choice)))
         return Mixed(parts)
+
+    def _on_device(self, x: Any) -> Stored:
+        """All samples together, each as far as it decided."""
+        if self.gate is not None:
+            self.followed.weights[self.policy] = self.gate.on_device(x, self.session)
+        weights, split = self.followed.weights[self.policy]
+        decision = Decision(weights, split, len(self.counts), len(self.strides))
+        found: Stored = self.conv.decided(x, decision, self.every_scale)
+        if self.act is not None:
+            found.each(self.act)
+        return found
+
+    @property
+    def halves(self) -> bool:
+        """Whether each option computes half of the one before, as the kernels take for granted."""
+        counts = tuple(halved(self.counts[0], option) for option in range(len(self.counts)))
+        return counts == self.counts and tuple(2**option for option in range(len(self.strides))) == self.strides
 
     def _run(self, x: Tensor | Compact, choice: Choice) -> Compact:
         """What the samples of `x` all follow."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from bench.inference.convolution import race
 
-Way = Literal["in turn", "grouped", "dense", "by layer"]
-WAYS: tuple[Way, ...] = get_args(Way)
+Way = Literal["in turn", "grouped", "dense", "by layer", "device"]
+WAYS: tuple[Way, ...] = ("in turn", "grouped", "dense", "by layer")
 """In turn: one sample after the other; nothing to sort, and maps that stay in a CPU's cache. Grouped: in each unit,
 those with equal decisions together. Dense: everything is computed and summed for all at once, where skipping does not
-pay. By layer: each unit grouped or dense, as was faster.
+pay. By layer: each unit grouped or dense, as was faster. These are for every device; where kernels run, "device": one
+launch a layer for all samples, each as far as it decided, read on the device.
 """
 
 CLIPS, SECONDS = 16, 10.0
@@ -23,17 +24,17 @@ CLIPS, SECONDS = 16, 10.0
 class Trial:
     """What the ways took of the batches so far."""
 
-    def __init__(self) -> None:
-        self.clips = 0
-        self._ways: dict[Way, float] = dict.fromkeys(WAYS, 0.0)
+    def __init__(self, ways: Sequence[Way] = WAYS) -> None:
+        self.clips, self.ways = 0, tuple(ways)
+        self._ways: dict[Way, float] = dict.fromkeys(ways, 0.0)
         self._units: dict[Way, dict[str, float]] = {"grouped": {}, "dense": {}}
 
     def run(self, sample: Tensor, execute: Callable[[Way], dict[str, float]]) -> None:
         """Tries all ways, in turns, on one more batch; `execute` gives the seconds of each unit."""
         self.clips += len(sample)
-        laps: dict[Way, list[dict[str, float]]] = {way: [] for way in WAYS}
-        forms = [lambda x, way=way: laps[way].append(execute(way)) for way in WAYS]
-        for way, took in zip(WAYS, race(forms, sample), strict=True):
+        laps: dict[Way, list[dict[str, float]]] = {way: [] for way in self.ways}
+        forms = [lambda x, way=way: laps[way].append(execute(way)) for way in self.ways]
+        for way, took in zip(self.ways, race(forms, sample), strict=True):
             self._ways[way] += took
             taken = self._units.get(way, {})
             for unit in laps[way][0]:  # the first lap lays weights out
@@ -47,7 +48,7 @@ class Trial:
     @property
     def fastest(self) -> Way:
         """The fastest way so far."""
-        return min(WAYS, key=lambda way: self._ways[way])
+        return min(self.ways, key=lambda way: self._ways[way])
 
     @property
     def dense(self) -> frozenset[str]:

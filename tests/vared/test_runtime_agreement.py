@@ -1,0 +1,139 @@
+"""Wrong answers of kernels are told from rounding, and every option of every point is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.method import Trace
+from bench.policy import Forced, Learned, Policy
+from vared.runtime.agreement import disagreement, every_option
+from vared.runtime.compact import Compact
+from vared.runtime.method import KEPT, FastVaRed, Unable
+
+EXPECTED = torch.tensor([[100.0, -50.0], [0.01, 0.02]])
+
+
+@pytest.fixture(params=[False, True])
+def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = request.param
+    yield request.param
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def test_rounding_is_no_disagreement(tf32: bool) -> None:
+    other, found = EXPECTED * (1 + 1e-3), EXPECTED * (1 - 3e-3)
+    assert disagreement(found, EXPECTED, other, torch.float32) == ""
+    assert disagreement(EXPECTED * (1 - 0.01), EXPECTED, other, torch.float32)
+    assert bool(disagreement(found, EXPECTED, EXPECTED, torch.float32)) is not tf32
+    assert disagreement(found.double(), EXPECTED.double(), EXPECTED.double(), torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sample_of_small_answers_may_not_be_wrong(dtype: torch.dtype) -> None:
+    found = EXPECTED.clone()
+    found[1] *= 1.2  # 0.00004 of the largest of the batch
+    assert disagreement(found, EXPECTED, EXPECTED, dtype)
+
+
+@pytest.mark.parametrize(
+    "found", [EXPECTED * torch.nan, EXPECTED[:1], None, "answer", 1.0, [EXPECTED, EXPECTED], EXPECTED[:, :1]]
+)
+def test_what_is_not_alike_disagrees(found: Any) -> None:
+    assert disagreement(found, EXPECTED, EXPECTED, torch.float32)
+
+
+def test_parts_are_compared_and_what_stands_for_a_tensor_is_rebuilt() -> None:
+    x = torch.ones(2, 3, 1, 2, 2)
+    half, wrong = (Compact(x[:, :2], torch.tensor([scale]), 1, 1) for scale in (1.0, 2.0))
+    assert disagreement({"map": half, "none": None}, {"map": x, "none": None}, {"map": x, "none": None}, x.dtype) == ""
+    assert disagreement({"map": wrong}, {"map": x}, {"map": x}, x.dtype)
+    assert disagreement(torch.ones(0, 4), torch.ones(0, 4), torch.ones(0, 4), x.dtype) == ""
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_every_option_of_every_point_is_followed(rows: int) -> None:
+    decisions = {"a": torch.eye(2), "b": torch.eye(2), "c": torch.eye(3)}
+    asked = list(every_option(decisions, rows))
+    for point, options in decisions.items():
+        opened = {tuple(row) for policy in asked for row in (policy.trace[point] > 0).tolist()}
+        assert opened == {*map(tuple, (options > 0).tolist()), (True,) * len(options)}
+    assert all(len(policy.trace["a"]) == rows for policy in asked)
+    assert all(not torch.equal(policy.trace["a"], policy.trace["b"]) for policy in asked)
+
+
+def network() -> FastVaRed:
+    from test_runtime import built
+
+    return built("resnet50", torch.float32).optimised()
+
+
+def test_kernels_that_fail_once_chosen_are_left_for_the_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = network()
+    sample = torch.randn(fast.spec.shape(2))
+    expected = fast(sample).logits
+    fast._ways[sample.shape] = "device"
+    fast._graphs = {(sample.shape,): "none", (torch.Size([9]),): "none"}
+
+    def broken(sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
+        raise RuntimeError("out of\nshared memory")
+
+    monkeypatch.setattr(fast, "_on_device", broken)
+    with pytest.raises(KeyError):  # what was given is wrong: no fault of the kernels
+        fast(sample, Forced({"none": torch.ones(2, 1)}))
+    assert fast._ways[sample.shape] == "device"
+    assert torch.allclose(fast(sample).logits, expected, rtol=1e-3, atol=1e-4)  # type: ignore[arg-type]
+    assert list(fast.details()["not on device"].values()) == ["RuntimeError: out of shared memory"]
+    assert "device" not in fast._trials[sample.shape].ways and sample.shape not in fast._ways
+    assert list(fast._graphs) == [(torch.Size([9]),)]
+    fast(sample)
+
+
+def test_kernels_that_fail_in_a_later_lap_leave_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = network()
+    sample = torch.randn(fast.spec.shape(2))
+    lapped, laps = fast._lapped, []
+    monkeypatch.setattr(fast, "_offered", lambda sample, policy: ("in turn", "grouped", "dense", "by layer", "device"))
+
+    def failing(way: Any, sample: Tensor, policy: Policy) -> dict[str, float]:
+        laps.append(way)
+        if way == "device" and laps.count("device") == 2:
+            raise Unable("RuntimeError: launch failed")
+        return lapped("grouped", sample, policy)
+
+    monkeypatch.setattr(fast, "_lapped", failing)
+    fast(sample)
+    assert laps.count("device") == 2 and "device" not in fast._trials[sample.shape].ways
+    assert fast._refused[sample.shape] == "RuntimeError: launch failed"
+
+
+def test_kinds_without_fast_units_are_not_offered_the_way() -> None:
+    from test_runtime import built
+
+    fast = built("resnet50", torch.float32, kind="affine").optimised()
+    assert fast._doubt(torch.randn(fast.spec.shape(2)), Learned()) == "no units of the absorbable kind"
+
+
+def test_few_graphs_are_kept_and_share_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = network()
+    asked: list[Any] = []
+
+    def captured(run: Any, sample: Tensor, policy: Policy, decisions: Any, beside: Any) -> str:
+        asked.append(tuple(sample.shape))
+        return "not here"
+
+    monkeypatch.setattr("vared.runtime.method.captured", captured)
+    monkeypatch.setattr(fast, "_answer", lambda sample, policy, dense: (sample, {}))
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    for number in (*range(1, KEPT + 2), 2):
+        fast._on_device(torch.ones(number), Learned())
+    assert len(asked) == KEPT + 1 == len(set(asked)) and len(fast._graphs) == KEPT
+    fast._on_device(torch.ones(3, dtype=torch.float64), Learned())
+    with torch.inference_mode():
+        fast._on_device(torch.ones(3), Learned())
+    assert len(asked) == KEPT + 3
