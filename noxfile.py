@@ -1,4 +1,7 @@
-"""The front door: `python -m nox -s reproduce`, `tests`, `lint`, `regress`, `report`; what follows `--` goes along."""
+"""The front door: `python -m nox -s reproduce`, `tests`, `lint`, `faults`, `regress`, `report`.
+
+What follows `--` goes along.
+"""
 
 import nox
 
@@ -36,6 +39,14 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", *session.posargs)
     else:
         session.run("python", "-m", "pytest", "-n", "2", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, full disks, broken files and bad input, many times over; prints how many, and what was lost."""
+    install(session, "test")
+    chosen = session.posargs or ["-m", "faults or bad_input"]
+    session.run("python", "-m", "pytest", "-q", *chosen, env={"OMP_NUM_THREADS": "1", "VARED_FAULTS": "100"})
 
 
 @nox.session

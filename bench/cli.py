@@ -23,12 +23,19 @@ from bench.inspection import command
 from bench.options import (
     Again,
     Batches,
+    CacheFolder,
+    CacheSize,
+    Check,
     Classes,
     DataOptions,
     DataRoot,
     Decode,
+    DecoderName,
+    Devices,
     Frames,
     Json,
+    Link,
+    LoadingWorkers,
     Name,
     OnlyTables,
     Options,
@@ -45,9 +52,12 @@ from bench.options import (
     Threads,
     TrainingBatch,
     Untrained,
+    counts,
     named,
     pairs,
+    read_with,
 )
+from bench.short_of_memory import short_of_memory
 
 if TYPE_CHECKING:
     from bench.records import Record
@@ -65,9 +75,10 @@ class _Commands(TyperGroup):
             _stop("interrupted; what is finished is stored, and the same command goes on from there", 130)
         except Exception as error:
             mendable = isinstance(error, OSError) and error.errno not in (None, errno.EPIPE)
+            mendable = mendable or short_of_memory(error)
             if not mendable and type(error).__module__.partition(".")[0] not in OURS:
                 raise
-            _stop(str(error), 2)
+            _stop(str(error) or type(error).__name__, 2)
 
 
 app = typer.Typer(
@@ -163,11 +174,16 @@ def train(
     results: Results = Path("runs"),
     data_root: DataRoot = None,
     batch: TrainingBatch = None,
+    workers: LoadingWorkers = None,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 32.0,
+    decoder: DecoderName = "pyav",
     as_json: Json = False,
 ) -> None:
     """Trains one method on the profile's dataset; goes on from its last checkpoint."""
     from bench.answers.table import print_table
 
+    read_with(workers, cache, cache_size, decoder)
     scores = _single("train", name, profile, frames, seed, option, data_option, results, data_root, batch)
     assert isinstance(scores, dict)  # a record comes of evaluating only
     if as_json:
@@ -190,11 +206,16 @@ def evaluate(
     again: Annotated[
         bool, typer.Option("--again", help="Score what is trained once more; replaces the record.")
     ] = False,
+    workers: LoadingWorkers = None,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 32.0,
+    decoder: DecoderName = "pyav",
     as_json: Json = False,
 ) -> None:
     """Trains one method where that is still to do, and scores it: accuracy, and the cost of every test sample."""
     from bench.answers.record import print_record
 
+    read_with(workers, cache, cache_size, decoder)
     record = _single(
         "again" if again else "evaluate", name, profile, frames, seed, option, data_option, results, data_root, batch
     )
@@ -233,17 +254,30 @@ def speed(
     again: Again = False,
     table: Table = None,
     row: Rows = None,
+    check: Check = None,
     results: Results = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Times a method against its static twin on real clips, in turns: how much of the saving the clock sees."""
+    """Times a method against its static twin on real clips, in turns: how much of the saving the clock sees.
+
+    With --check: exit 0 if every stored record agrees with what is timed now, 1 if one differs, 2 if one cannot be held
+    against it (another kind of device or revision, a timing that failed). Records agree where their intervals overlap,
+    so that a wide one agrees with anything: what is timed now is printed over what was stored, with its own interval.
+    Nothing is stored.
+
+    Under torchrun every process times its own device, all at once: the record, which fills no table, has the speed of
+    each, and their sum is printed.
+    """
     from bench import profiles
     from bench.answers.speed import print_speeds, speed_answer
+    from bench.distributed import first, joined
     from bench.speed import measure as timing
     from bench.speed import pair
 
-    if (a is None) == (table is None) or (row and table is None):
-        raise typer.BadParameter("give either A or --table; --row goes with --table")
+    if [a is None, table is None, not check].count(False) != 1 or (row and table is None):
+        raise typer.BadParameter("give either A or --table or --check; --row goes with --table")
+    if check:
+        _check_timings(check, results, data_root, as_json)
     if table and (b or option or policy != "learned" or frames or size or classes or decode):
         raise typer.BadParameter("a published row has its own methods, options, policy and input, without decoding")
     data = profiles.load(profile)
@@ -254,11 +288,14 @@ def speed(
         threads=threads, seed=seed, plain=plain, untrained=untrained, decode=decode,
     )  # fmt: skip
     jobs = [pair.job(a, b, named(option), setting)] if a else pair.published_jobs(str(table), row, setting)
-    records = [
-        timing.measure(job.at(clips), results=results, data_root=data_root, again=again, announce=_tell)
-        for job in jobs
-        for clips in batch or [1]
-    ]
+    with joined():
+        records = [
+            timing.measure(job.at(clips), results=results, data_root=data_root, again=again, announce=_tell)
+            for job in jobs
+            for clips in batch or [1]
+        ]
+        if not first():  # of several processes the first says what came out
+            raise typer.Exit(0)
     if as_json:
         answers = [speed_answer(record) for record in records]
         print(json.dumps(answers[0] if len(answers) == 1 else answers, indent=1))
@@ -278,24 +315,34 @@ def reproduce(
     data_root: DataRoot = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments run side by side, sharing the cores.")] = 2,
     batch: TrainingBatch = None,
+    workers: LoadingWorkers = None,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 32.0,
+    decoder: DecoderName = "pyav",
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Run nothing; say from a few steps what it will take here.")
     ] = False,
+    devices: Devices = "",
+    link: Link = 10.0,
 ) -> None:
     """Everything that the chosen tables need and that is not recorded yet, then the report in RESULTS/report."""
     from bench import profiles
     from bench import reproduce as whole
 
+    read_with(workers, cache, cache_size, decoder)
     chosen = [profiles.load(profile)]
     if not (table or method):
         chosen += [profiles.load(name) for name in chosen[0].also]
     if batch:
         chosen = [one.with_batch(batch) for one in chosen]
+    if devices and not estimate:
+        raise typer.BadParameter("--devices goes with --estimate")
     if estimate:
         from bench.answers.estimate import print_estimates
+        from bench.scaling import Assumed
 
         for one in chosen:
-            print_estimates(one, results, data_root, table, method)
+            print_estimates(one, results, data_root, table, method, counts(devices), Assumed(workers or 0, link * 1e9))
         return
     raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
 
@@ -311,8 +358,12 @@ def report(
     from bench.tables.paths import published
 
     stores = [("shipped", published().parent / "measured"), ("yours", results / "records")]
-    for page in render(published(), stores, out or results / "report", only):
+    broken: list[str] = []
+    for page in render(published(), stores, out or results / "report", only, tell=broken.append):
         print(page)
+    for line in broken:
+        _tell(f"left out: {line}")
+    raise typer.Exit(1 if broken else 0)
 
 
 @app.command(epilog="Example: vared-bench regress --base main --json")
@@ -399,17 +450,24 @@ def data_floor(
     frames: Frames = None,
     data_option: DataOptions = None,
     data_root: DataRoot = None,
+    coarse: Annotated[
+        bool, typer.Option("--coarse", help="Also kernel ridge on coarse pictures, which reads every video.")
+    ] = False,
+    results: Annotated[Path | None, typer.Option(help="Keep it there for the report, beside the records.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a profile's data set gives to rules that look at no picture; results are worth what they have above it."""
+    """What a profile's data set, in all its folds, gives without a network: results are worth what is above it."""
     from bench import profiles
     from bench.answers.data import print_floors
-    from bench.experiment import dataset_of
-    from bench.floors import floors
+    from bench.floors import measured, stored
 
     chosen = profiles.load(profile)
-    chosen = chosen.model_copy(update={"dataset_options": chosen.dataset_options | pairs(data_option)})
-    found = floors(dataset_of(chosen, frames or chosen.frames[0], data_root))
+    given = pairs(data_option)
+    folds = [] if "fold" in given else chosen.folds
+    chosen = chosen.model_copy(update={"dataset_options": chosen.dataset_options | given, "folds": folds})
+    datasets, found = measured(chosen, frames or chosen.frames[0], data_root, coarse)
+    if results is not None:
+        _tell(f"kept as {stored(chosen, frames or chosen.frames[0], datasets, found, results / 'records')}")
     if as_json:
         told = {rule: {name: one._asdict() for name, one in figures.items()} for rule, figures in found.items()}
         print(json.dumps(told, indent=1))
@@ -477,6 +535,22 @@ def _counted(name: str, every: float = 30.0) -> Callable[[int, int], None]:
             )
 
     return call
+
+
+def _check_timings(paths: list[Path], results: Path, data_root: Path | None, as_json: bool) -> NoReturn:
+    """Ends with 0 if all agree, 2 if any could not be held against what was stored, else 1."""
+    from bench.answers.again import again_answer, print_again
+    from bench.speed.again import check
+    from bench.speed.record import read_speed_record
+
+    records = [(path, read_speed_record(path)) for path in paths]  # all, before the first is timed
+    found = check(records, results, data_root, _tell)
+    if as_json:
+        print(json.dumps([again_answer(one) for one in found], indent=1))
+    else:
+        print_again(found)
+    verdicts = {one.verdict for one in found}
+    raise typer.Exit(0 if verdicts == {"agrees"} else 1 if verdicts <= {"agrees", "differs"} else 2)
 
 
 def _cost_of_table(name: str, as_json: bool) -> None:

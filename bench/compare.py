@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from bench import profiles
 from bench.answers.compare import answer
 from bench.conformance.named import conform
 from bench.experiment import Experiment, ExperimentError, Run, frozen
-from bench.records import Store, write_atomically
+from bench.files import write_atomically
+from bench.records import Store
 from bench.report import render
 from bench.reproduce import ended_well, own_jobs, run_all, time_all
 from bench.speed.pair import Job, Setting
@@ -101,11 +102,21 @@ def compare(asked: Asked, results: Path, data_root: Path | None, jobs: int) -> t
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
     check(asked.method, asked.options, asked.profile, asked.frames[0], data_root)
-    experiments = [one for one in plan(asked) if not _shipped(one, asked, results, data_root)]
+    folds = [replace(asked, profile=profile) for profile in asked.profile.in_folds()]
+    asked = folds[0]  # in which networks are timed
     if note := outdated(asked, results, data_root):
         print(note, file=sys.stderr, flush=True)
-    outcomes = run_all(asked.profile, experiments, results, data_root, jobs)
-    done = [one for one, how in outcomes.items() if how == "done"]
+    ended = [
+        run_all(
+            part.profile,
+            [one for one in plan(part) if not _shipped(one, part, results, data_root)],
+            results,
+            data_root,
+            jobs,
+        )
+        for part in folds
+    ]
+    done = [one for one, how in ended[0].items() if how == "done"]
     if not asked.profile.smoke:
         time_all(timings(asked, done), results, data_root)
     stores = [(STORE, published().parent / "measured"), (STORE, results / "records")]
@@ -114,7 +125,7 @@ def compare(asked: Asked, results: Path, data_root: Path | None, jobs: int) -> t
     found["report"] = str(results / "report" / "report.html")
     write_atomically(results / asked.file, json.dumps(found, indent=1).encode() + b"\n")
     render(published(), stores, results / "report", highlight=asked.method, table=table)
-    return ended_well(outcomes.values()), found
+    return ended_well(how for outcomes in ended for how in outcomes.values()), found
 
 
 def check(
@@ -135,7 +146,7 @@ def _shipped(one: Experiment, asked: Asked, results: Path, data_root: Path | Non
     """Whether a plain network beside the method has a shipped record under this setting: that will do."""
     if one.method == asked.method:
         return False
-    return Store(published().parent / "measured").has(Run(one, asked.profile, results, data_root).identity)
+    return Store(published().parent / "measured").find(Run(one, asked.profile, results, data_root).identity) is not None
 
 
 def outdated(asked: Asked, results: Path, data_root: Path | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,16 +18,66 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.short_of_memory import short_of_memory
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 PATIENCE = timedelta(hours=2)
-"""For the others: one process writes a checkpoint, or builds the data set's index, while they wait."""
+"""For the others: one process writes a checkpoint, or builds the data set's index, while they wait.
+
+A process that ends, however it does, closes its connections, and the others learn of it at once.
+"""
+GONE = (
+    "connection", "connect ", "timeout", "timed out", "broken pipe", "by peer", "socket", "read error", "write error",
+    "remote process",
+)  # fmt: skip
+"""Words of the backends, in small letters, where a process has closed its connections or is silent."""
 
 
 class DistributedError(Exception):
     """The processes cannot work together; the message says why."""
+
+
+@dataclass
+class Exchanges:
+    """Those inside a step, which synchronised normalisation makes; all processes make the same ones in one order.
+
+    made: since this was set to zero. feigned: so many of them, from zero on, are not made but seem to be.
+    """
+
+    made: int = 0
+    feigned: int = 0
+
+
+EXCHANGES = Exchanges()
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """Inside, processes exchange something; of one that is gone the others speak in one line.
+
+    Raises:
+        DistributedError: one is gone, or has not answered for as long as `PATIENCE` lasts; or the exchange failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # whatever the backend makes of it
+        if short_of_memory(error):
+            raise
+        raise DistributedError(f"process {place()[0]}: {_said(error)}") from None
+
+
+def _said(error: RuntimeError) -> str:
+    """What an error of an exchange means."""
+    reason = str(error).partition("\n")[0]
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError) or any(one in reason.lower() for one in GONE):
+        again = "the same command goes on from the last checkpoint"
+        return f"another process is gone or does not answer; {again} ({reason[:120]})"
+    return f"an exchange with the other processes failed: {reason[-120:]}"
 
 
 @contextmanager
@@ -38,7 +89,10 @@ def joined() -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    started = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # it has the last's
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, store=started, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -81,7 +135,9 @@ def in_turns(items: Callable[[int, int], Iterable[Item]], work: Callable[[Item],
         return
     while True:
         parts: list[Any] = [None] * size
-        dist.all_gather_object(parts, _next(own, work))
+        mine = _next(own, work)
+        with _exchange():
+            dist.all_gather_object(parts, mine)
         for _, fault in parts:
             if fault is not None:
                 raise fault
@@ -106,21 +162,62 @@ def from_first(value: Item) -> Item:
     if place()[1] == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box)
+    with _exchange():
+        dist.broadcast_object_list(box)
     return box[0]
+
+
+def gathered(value: Item) -> list[Item]:
+    """What every process has, the first one's first."""
+    size = place()[1]
+    if size == 1:
+        return [value]
+    parts: list[Any] = [None] * size
+    with _exchange():
+        dist.all_gather_object(parts, value)
+    return parts
+
+
+def anywhere(found: bool) -> bool:
+    """Whether it is so in any of the processes."""
+    if place()[1] == 1:
+        return found
+    flag = torch.tensor(int(found))
+    with _exchange():
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def unheard_of(split: object) -> bool:
+    """Whether this process found videos of a split unreadable that it did not tell the others of."""
+    left_out = getattr(split, "left_out", None)
+    return left_out is not None and left_out.agreed < len(left_out.faults)
+
+
+def agree_on_left_out(split: object) -> None:
+    """Lets every process know all videos of a split that one of them found unreadable.
+
+    Raises:
+        DataError: in all: together they are too many.
+    """
+    left_out = getattr(split, "left_out", None)
+    if left_out is not None:
+        left_out.agree(gathered(left_out.faults))
 
 
 def wait() -> None:
     """Until all processes have come to this point."""
     if place()[1] > 1:
-        dist.barrier()
+        with _exchange():
+            dist.barrier()
 
 
 def share_state(module: nn.Module) -> None:
     """Gives every process the weights and running statistics of the first."""
     if place()[1] > 1:
-        for value in (*module.parameters(), *module.buffers()):
-            dist.broadcast(value.data, 0)
+        with _exchange():
+            for value in (*module.parameters(), *module.buffers()):
+                dist.broadcast(value.data, 0)
 
 
 def part_random() -> None:
@@ -138,12 +235,14 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         return
     trained = [weight for weight in parameters if weight.requires_grad]
     used = torch.tensor([weight.grad is not None for weight in trained], dtype=torch.float32)
-    dist.all_reduce(used)
+    with _exchange():
+        dist.all_reduce(used)
     taken = [weight for weight, count in zip(trained, used.tolist(), strict=True) if count]
     if not taken:
         return
     flat = torch.cat([_gradient(weight).flatten() for weight in taken])
-    dist.all_reduce(flat)
+    with _exchange():
+        dist.all_reduce(flat)
     flat /= size
     for weight, mean in zip(taken, torch.split(flat, [weight.numel() for weight in taken]), strict=True):
         weight.grad = mean.view_as(weight).clone(memory_format=torch.preserve_format)
@@ -159,7 +258,8 @@ def average_values(values: dict[str, float]) -> dict[str, float]:
     if size == 1:
         return values
     found = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
-    dist.all_reduce(found)
+    with _exchange():
+        dist.all_reduce(found)
     return dict(zip(sorted(values), (found / size).tolist(), strict=True))
 
 
@@ -193,7 +293,10 @@ class _Mean(torch.autograd.Function):
 
 def _averaged(x: Tensor) -> Tensor:
     x = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(x)
+    if EXCHANGES.made >= EXCHANGES.feigned:
+        with _exchange():
+            dist.all_reduce(x)
+    EXCHANGES.made += 1  # now: what follows may fail
     return x / place()[1]
 
 

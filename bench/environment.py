@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from bench.data.loading import loading
+
 
 def environment() -> dict[str, Any]:
     """Machine, versions and the checkout's commit."""
@@ -22,6 +24,7 @@ def environment() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "threads": torch.get_num_threads(),
         "tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
+        "decoder": loading().opened_decoder.version,
         "commit": COMMIT,
     }
 

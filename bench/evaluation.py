@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,28 @@ from bench.accuracy.intervals import Interval
 from bench.cost import Counter, CountError
 from bench.data.sampling import Sampling, chosen_rows, test_batches
 from bench.data.split import Split, annotated
-from bench.distributed import in_turns
+from bench.distributed import agree_on_left_out, in_turns
+from bench.flow import to_device
+from bench.memory import Halving
 from bench.method import Batch, Method, Trace
 from bench.policy import Learned, Policy
 from bench.profiles import Views
 from bench.scoring import SCORINGS, Scoring
 from bench.scoring.base import Pass
-from bench.training import to_device
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One row a test sample, figures as shares of 1, and multiply-adds that ran beside those accounted: see `score`."""
+    """One row a test sample, figures as shares of 1, and multiply-adds that ran beside those accounted: see `score`.
+
+    together: of the centre samples, those that were computed at once in the end, fewer than asked for where memory did
+    not suffice.
+    """
 
     samples: pd.DataFrame
     figures: Mapping[str, Interval]
     executed: dict[str, int]
+    together: int
 
 
 def scoring_of(split: Split) -> Scoring:
@@ -60,6 +67,8 @@ def score(
     Raises:
         CountError: an operation has no formula, or a method accounts something else than what runs.
         TrainingError: the logits are not finite.
+        MemoryShortError: memory does not suffice for a single sample.
+        DataError: too many videos turn out unreadable, in all processes together.
     """
     method.eval()
     scoring, policy = scoring_of(split), policy or Learned()
@@ -73,15 +82,20 @@ def score(
         table = table.merge(further[0], on="index", how="left")
     figures = {**scoring.figures(table), **(further[1] if further else {})}  # the main one of its task is the first
     table["cost"] = cost
-    attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
-    attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))  # small when shipped
-    decided = pd.DataFrame({f"decision.{point}": stored(decided) for point, decided in found.trace.items()})
     places = np.linspace(0, len(rows) - 1, min(executed_samples, len(rows))).astype(int)
     ran = executed(method, split, sampling, rows[places], policy)
     told = int(cost[places].sum())
     if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
         raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
-    return Scored(pd.concat([table, attributes, decided], axis=1), figures, ran)
+    return Scored(pd.concat([table, _beside(split, found)], axis=1), figures, ran, found.together)
+
+
+def _beside(split: Split, found: Followed) -> pd.DataFrame:
+    """The columns attribute.*, what the data set says of samples, in small numbers, as they ship; and decision.*."""
+    attributes = split.attributes.iloc[found.rows].reset_index(drop=True).add_prefix("attribute.")
+    attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))
+    decided = pd.DataFrame({f"decision.{point}": stored(decided) for point, decided in found.trace.items()})
+    return pd.concat([attributes, decided], axis=1)
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,7 @@ class Followed:
     """Centre samples under a policy: their columns (`bench.scoring`), the cost of each, and the decisions followed.
 
     rows: of the split, those whose videos could be read. right: the column that says how right each is, 0..1.
+    together: samples computed at once in the end.
     """
 
     rows: NDArray[np.int64]
@@ -96,6 +111,7 @@ class Followed:
     right: NDArray[np.float32]
     cost: NDArray[np.int64]
     trace: Trace
+    together: int
 
 
 @torch.no_grad()
@@ -104,7 +120,8 @@ def follow(
 ) -> Followed:
     """The centre samples of `rows` under a policy; of gates as masks only the share that is open is kept, (B, 1)."""
     method.eval()
-    scoring, cost, traces, columns = scoring_of(split), [], [], dict[str, list[Any]]()
+    scoring, columns, whole = scoring_of(split), dict[str, list[Any]](), dict[str, Tensor]()
+    cost = np.zeros(len(rows), np.int64)
 
     def batches(*turn: int) -> Iterator[Batch]:
         return test_batches(
@@ -118,19 +135,34 @@ def follow(
         trace = {point: _kept(decided).cpu() for point, decided in prediction.trace.items()}
         return item.index.tolist(), scoring.centre(prediction, item.target), prediction.cost.cpu().numpy(), trace
 
-    read: list[int] = []
-    for index, found, macs, trace in in_turns(batches, answer):
+    read, answers = list[int](), Halving("evaluation", answer)
+    for index, found, macs, trace in chain.from_iterable(in_turns(batches, answers)):
+        span = slice(len(read), len(read) + len(index))
         read += index
         for name, values in found.items():
             columns.setdefault(name, []).extend(values)
-        cost.append(macs)
-        traces.append(trace)
+        cost[span] = macs
+        _put(whole, span, trace, len(rows))
+    agree_on_left_out(split)
     order = np.argsort(read, kind="stable")  # of several processes' batches one may have been unreadable as a whole
     columns = {name: [values[place] for place in order] for name, values in columns.items()}
-    whole = {point: torch.cat([trace[point] for trace in traces])[order] for point in traces[0]}
+    trace = {point: decided[: len(read)][order] for point, decided in whole.items()}
     right = np.asarray(columns[scoring.main], np.float32)
-    macs_of = np.concatenate(cost)[order]
-    return Followed(np.asarray(read)[order], {**columns, scoring.main: right}, right, macs_of, whole)
+    about: dict[str, Any] = {**columns, scoring.main: right}
+    together = answers.most(batch or scoring.together)
+    return Followed(np.asarray(read)[order], about, right, cost[: len(read)][order], trace, together)
+
+
+def _put(whole: dict[str, Tensor], span: slice, trace: Trace, rows: int) -> None:
+    """Puts a batch's decisions in their place among those of all rows.
+
+    They are not collected batch by batch: small blocks that stay, between large ones that go, keep the allocator from
+    using these again, and a process grows by a clip a clip.
+    """
+    for point, decided in trace.items():
+        if point not in whole:
+            whole[point] = decided.new_empty(rows, *decided.shape[1:])
+        whole[point][span] = decided
 
 
 def _kept(decided: Tensor) -> Tensor:
@@ -182,5 +214,5 @@ def executed(
                 raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
         return counter.result().macs, int(prediction.cost.sum())
 
-    pairs = list(in_turns(batches, counted))
+    pairs = list(chain.from_iterable(in_turns(batches, Halving("counting", counted))))
     return {"samples": len(rows), "executed": sum(ran for ran, _ in pairs), "accounted": sum(told for _, told in pairs)}

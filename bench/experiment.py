@@ -6,7 +6,6 @@ what is under way. Several processes may work on one folder: each takes what no 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -24,22 +23,24 @@ import torch
 
 from bench import registry
 from bench.accuracy.pooled import NothingToScoreError
+from bench.checkpoint import Checkpoint
 from bench.controls import CLIPS, controls
 from bench.cost import CountError, agreement
 from bench.data import Dataset
 from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
 from bench.data.split import annotated
-from bench.distributed import first, from_first, wait
+from bench.distributed import first, from_first, in_turns, wait
 from bench.environment import environment
 from bench.evaluation import Scored, executed, score, scoring_of
+from bench.files import locked, remove_leftovers, sealed, unsealed, write_atomically
 from bench.method import Method
 from bench.profiles import Chosen, Profile
-from bench.records import Cost, Figure, Identity, Record, Store, write_atomically
+from bench.records import Cost, Figure, Identity, Record, Store
 from bench.static import Static
 from bench.tables import schema
 from bench.task import CLASSIFICATION
-from bench.training import Checkpoint, TrainingError, bf16_on_cpu, train
+from bench.training import TrainingError, bf16_on_cpu, train
 
 ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales": (1.0,)}
 """Of every validation sample."""
@@ -202,34 +203,49 @@ class Run:
         self.identity = identify(experiment, profile, self.dataset, self.method)
         self.store = Store(results / "records")
         self.folder = results / "runs" / self.identity.id
+        self.scores = self.folder / "validation.json"
         self.sampling = Sampling(profile.sampling, profile.stride, profile.scales)
+        self.in_force: dict[str, int] = {}  # of the protocol, where memory did not suffice for what was asked
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self, wait: bool = False) -> Iterator[bool]:
         """Whether this process got the run; another one may hold it. The system frees it however a process ends.
 
-        Of several processes that torchrun started the first gets it for all.
+        wait: until that one has ended. Of several processes that torchrun started the first gets it for all.
         """
         if not first():
             yield from_first(False)
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except BlockingIOError:
-                held = False
-            if held:
-                for leftover in (*self.folder.glob(".*"), self.folder / "progress"):  # of a killed process
-                    leftover.unlink(missing_ok=True)
+        with locked(self.folder / "lock", wait) as held:
+            if held:  # what a killed process left
+                (self.folder / "progress").unlink(missing_ok=True)
+                remove_leftovers(self.folder)
+                for folder in (self.store.folder, self.store.folder / "inspected"):
+                    remove_leftovers(folder, self.identity.id)
             yield from_first(held)
+
+    def stored(self) -> Record | None:
+        """The record, if there is one; a broken one is set aside. Only for who holds the lock.
+
+        Raises:
+            RecordError: in all processes: another version wrote it.
+        """
+        return next(in_turns(lambda rank, size: [self.identity] if rank == 0 else [], self.store.kept))
 
     def train(self) -> dict[str, float]:
         """Trains to the end, from the last checkpoint if there is one; gives the scores on the validation split."""
-        scores, share = self.folder / "validation.json", self.folder / "progress"
         started = time.monotonic()
-        train(
+        self._trained()
+        found = from_first(self._validation() if first() else None)
+        if found is None:
+            found = from_first({**self._on_validation(), "seconds": time.monotonic() - started})
+            self._keep_scores(found)
+        return found
+
+    def _trained(self) -> None:
+        """Trains to the end, if that is not reached yet."""
+        share = self.folder / "progress"
+        accumulate = train(
             self.method,
             self.dataset.train,
             self.sampling,
@@ -238,19 +254,36 @@ class Run:
             self.folder,
             progress=self._progress(share),
         )
+        self._note(accumulate)
         if first():
             share.unlink(missing_ok=True)
-        if from_first(not scores.exists()):
-            views = self.profile.views.model_copy(update=ONE_VIEW)
-            scored = score(self.method, self.dataset.validation, self.sampling, views)
-            values = {name: found.value for name, found in scored.figures.items()}
-            values["cost"] = float(scored.samples["cost"].mean())
-            values["seconds"] = time.monotonic() - started
-            if first():
-                write_atomically(scores, json.dumps(values).encode())
-            wait()
-        values = json.loads(scores.read_text())
-        return {str(key): float(value) for key, value in values.items()}
+
+    def _note(self, accumulate: int) -> None:
+        """Takes down in how many parts batches were computed, where the recipe says fewer."""
+        if accumulate > self.profile.recipe.accumulate:
+            self.in_force["accumulate"] = accumulate
+
+    def _on_validation(self) -> dict[str, float]:
+        """Scores what is trained on the validation split."""
+        views = self.profile.views.model_copy(update=ONE_VIEW)
+        scored = score(self.method, self.dataset.validation, self.sampling, views)
+        return {
+            **{name: one.value for name, one in scored.figures.items()},
+            "cost": float(scored.samples["cost"].mean()),
+        }
+
+    def _keep_scores(self, scores: dict[str, float]) -> None:
+        if first():
+            write_atomically(self.scores, sealed(json.dumps(scores, indent=1)))
+        wait()
+
+    def _validation(self) -> dict[str, float] | None:
+        """The scores on the validation split, if they are there and whole."""
+        try:
+            text, sound = unsealed(self.scores.read_bytes())
+            return {str(key): float(value) for key, value in json.loads(text).items()} if sound else None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
 
     def _progress(self, file: Path, every: float = 2.0) -> Callable[[float], None]:
         """Keeps the share done in a file that other processes can read, and announces it."""
@@ -259,7 +292,7 @@ class Run:
         def call(share: float) -> None:
             if first() and time.monotonic() - last[0] > every:
                 last[0] = time.monotonic()
-                write_atomically(file, str(share).encode())
+                write_atomically(file, str(share).encode(), lasting=False)
                 self.announce(share)
 
         return call
@@ -275,36 +308,39 @@ class Run:
             )
             return self._scored(self.train())
         except UNMEASURABLE as error:
+            self._note(getattr(error, "accumulate", 0))
             return self._stored(self._record(status="failed", reason=str(error)))
 
     def again(self) -> Record:
         """Scores the trained checkpoint anew and replaces the record; the seconds of training stay those of before.
 
         Raises:
-            ExperimentError: nothing trained is there, or it cannot be scored; a record that is stored stays.
+            ExperimentError: nothing trained is there, or it cannot be scored. However it ends, what is stored, record
+                and scores on validation, stays until there is what replaces it.
         """
         last, what = Checkpoint(self.folder / "checkpoint.pt").load(self.method), self.experiment.label
         if last.get("stage") != len(self.method.stages(self.profile.recipe)):
             raise ExperimentError(f"{what}: no trained checkpoint in {self.folder}; without --again it is trained")
-        trained = self.store.read(self.identity).seconds.get("train") if self.store.has(self.identity) else None
-        scores = self.folder / "validation.json"
-        before = scores.read_bytes() if scores.exists() else b""
-        wait()
+        stored = self.stored()
+        before = from_first(self._validation() if first() else None) or {}
         try:
-            if first():
-                scores.unlink(missing_ok=True)
-            wait()
-            validation = self.train()  # to the end already: what is missing are the scores on validation
-            return self._scored(validation | ({} if trained is None else {"seconds": trained}))
+            self._trained()  # to the end already
+            began = time.monotonic()
+            scores = from_first({**self._on_validation(), "seconds": time.monotonic() - began})
+            scores["seconds"] = (stored.seconds if stored else {}).get(
+                "train", before.get("seconds", scores["seconds"])
+            )
+            record = self._scored(dict(scores))
         except UNMEASURABLE as error:
-            if before and first():
-                write_atomically(scores, before)
             raise ExperimentError(f"{what}: {error}; nothing was replaced") from error
+        self._keep_scores(scores)
+        return record
 
     def _scored(self, validation: dict[str, float]) -> Record:
         """Reads the test set once, and stores the record."""
         started = time.monotonic()
         scored = score(self.method, self.dataset.test, self.sampling, self.profile.views)
+        self.in_force["evaluation_batch"] = scored.together
         samples, missing = self._controlled(scored.samples)
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
         figures = {**self._figures(scored), **self._static_costs()}
@@ -353,7 +389,8 @@ class Run:
         profile = self.profile.model_dump(mode="json", include=stated)
         device = {"device": self.method.device.type, "evaluation_batch": scoring_of(self.dataset.test).together}
         device |= {"unit": self.method.spec.unit, "clips": self.method.spec.clips}
-        return {**profile, **device, "dataset_options": self.profile.dataset_options}
+        folds = {"folds": self.profile.folds, "across_folds": self.profile.across_folds} if self.profile.folds else {}
+        return {**profile, **device, "dataset_options": self.profile.dataset_options, **folds, **self.in_force}
 
     def _figures(self, scored: Scored) -> dict[str, Any]:
         cost, figures = scored.samples["cost"], {}
@@ -375,18 +412,21 @@ def run(
     results: Path,
     data_root: Path | None,
     announce: Callable[[float], None] = lambda share: None,
+    *,
+    wait: bool = False,
 ) -> Record | None:
-    """The record of an experiment, run if it is not stored yet; None while another process is at it.
+    """The record of an experiment, run if it is not stored yet, or what is stored is broken.
 
-    announce: called every few seconds of training with the share done.
+    None while another process is at it; wait: until that has ended, and then goes on from where it did. announce:
+    called every few seconds of training with the share done.
     """
     one = Run(experiment, profile, results, data_root, announce)
-    if from_first(one.store.has(one.identity)):
-        return one.store.read(one.identity)
-    with one.lock() as held:
+    if record := from_first(one.store.find(one.identity)):
+        return record
+    with one.lock(wait) as held:
         if not held:
             return None
-        return one.store.read(one.identity) if from_first(one.store.has(one.identity)) else one.measure()
+        return one.stored() or one.measure()
 
 
 def single(

@@ -1,8 +1,10 @@
-"""What can be had on a data set without looking at its pictures: a result is worth what it has above this."""
+"""What can be had on a data set without a network: a result is worth what it has above this."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,33 +14,92 @@ from bench.accuracy.detection import key_frame
 from bench.accuracy.intervals import Interval, interval
 from bench.accuracy.pooled import pooled_interval
 from bench.accuracy.segmentation import counts
+from bench.coarse import right
 from bench.data.key_frames import no_skill
-from bench.data.split import AnnotatedSplit, Dataset, Split, annotated
+from bench.data.split import AnnotatedSplit, DataError, Dataset, annotated
+from bench.experiment import dataset_of
+from bench.profiles import Profile
+from bench.records import Figure
+from bench.tables.floors import FloorRecord, store
 
 BOXES = ("mAP", "recall", "classification")
 MASKS = ("mIoU", "pixel-accuracy")
+COARSE = "kernel ridge on coarse pictures"
 
 
-def floors(dataset: Dataset) -> dict[str, Mapping[str, Interval]]:
-    """Blind rule, fitted on the training split -> figures on the whole test split, as shares of 1.
+def floors(*folds: Dataset, coarse: bool = False) -> dict[str, Mapping[str, Interval]]:
+    """Rule, fitted on the training split -> figures on the whole test split, as shares of 1; of folds on all of theirs.
 
-    Classes: the most frequent one. Boxes: see `bench.data.key_frames.no_skill`. Masks: the most frequent class, and
-    where all pictures are of one size the most frequent one at each place.
+    Classes: the most frequent one, and with `coarse` what `bench.coarse` names, which looks at every video. Boxes: see
+    `bench.data.key_frames.no_skill`. Masks: the most frequent class, and where all pictures are of one size the most
+    frequent one at each place.
 
     Raises:
-        DataError: no training row has a box.
+        DataError: no training row has a box, or boxes and masks are asked for of several folds.
     """
-    train, test = annotated(dataset.train), annotated(dataset.test)
+    train, test = annotated(folds[0].train), annotated(folds[0].test)
     if train is None or test is None:
-        return {"most frequent class": {"clip-1": _majority(dataset.train, dataset.test)}}
+        rules = {"most frequent class": _majority} | ({COARSE: right} if coarse else {})
+        return {name: {"clip-1": _over(folds, rule)} for name, rule in rules.items()}
+    if len(folds) > 1:
+        raise DataError(f"{folds[0].name}: floors of {test.task} are of one fold: name it with --data-option fold=0")
     if test.task == "boxes":
         return {f"boxes: {rule}": _boxes(test, answer) for rule, answer in no_skill(train).items()}
     return _masks(train, test)
 
 
-def _majority(train: Split, test: Split) -> Interval:
+def measured(
+    profile: Profile, frames: int, data_root: Path | None, coarse: bool
+) -> tuple[list[Dataset], dict[str, Mapping[str, Interval]]]:
+    """The data sets of a profile, one a fold, and their floors.
+
+    Raises:
+        DataError: the data cannot be read.
+    """
+    folds = [dataset_of(one, frames, data_root) for one in profile.in_folds()]
+    return folds, floors(*folds, coarse=coarse)
+
+
+def stored(
+    profile: Profile,
+    frames: int,
+    folds: Sequence[Dataset],
+    found: Mapping[str, Mapping[str, Interval]],
+    folder: Path,
+) -> Path:
+    """Keeps floors beside the records of `folder`."""
+    rules = {
+        rule: {name: Figure(value=one.value, low=_end(one.low), high=_end(one.high)) for name, one in figures.items()}
+        for rule, figures in found.items()
+    }
+    first, videos = folds[0], sum(len(dataset.test) for dataset in folds)
+    prints = [dataset.fingerprint for dataset in folds]
+    record = FloorRecord(
+        dataset=first.name,
+        dataset_revision=first.revision,
+        profile=profile.name,
+        frames=frames,
+        fingerprints=prints,
+        videos=videos,
+        rules=rules,
+    )
+    return store(folder, record)
+
+
+def _end(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _over(folds: Sequence[Dataset], rule: Callable[[Dataset], NDArray[np.float64]]) -> Interval:
+    """A rule's share of right test videos of all folds, over their sources."""
+    sources = np.concatenate([dataset.test.groups.astype(str) for dataset in folds])
+    return interval(np.concatenate([rule(dataset) for dataset in folds]), sources)
+
+
+def _majority(dataset: Dataset) -> NDArray[np.float64]:
+    train, test = dataset.train, dataset.test
     most = np.bincount(train.targets, minlength=len(train.classes)).argmax()
-    return interval((test.targets == most).astype(np.float64), test.groups)
+    return np.asarray(test.targets == most, np.float64)
 
 
 def _boxes(test: AnnotatedSplit, answer: NDArray[np.float64]) -> dict[str, Interval]:

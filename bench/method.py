@@ -87,11 +87,13 @@ class Stage(ABC):
 
     dealt: whether, of several processes, each gets its part of every batch; the stage then averages gradients over them
     (`bench.distributed.average_gradients`). Else each gets all of it.
+    accumulate: parts of a batch that are computed one after the other; a stage that cannot cut its batches leaves it.
     """
 
     name: str
     epochs: int
     dealt: bool = False
+    accumulate: int = 1
 
     def view(self, split: Split) -> Split:
         """The data that this stage sees of the training split; by default all of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from typer import Option
 from bench import registry
 
 METHOD, DATA, CLOCK, ROW = "What is run", "On what data", "How it is timed", "A published row instead"
+AGAIN, READ = "A stored timing instead", "How videos are read"
 
 Name = Annotated[str, typer.Argument(help="A network, a method, or method/network.")]
 Json = Annotated[bool, Option("--json", help="Answer as JSON on standard output.")]
@@ -66,11 +68,39 @@ Decode = Annotated[
     bool, Option("--decode", help="Reading a batch from its videos is timed as well.", rich_help_panel=CLOCK)
 ]
 Again = Annotated[bool, Option("--again", help="Time once more what is recorded.", rich_help_panel=CLOCK)]
+Check = Annotated[
+    list[Path] | None,
+    Option(
+        metavar="RECORD.json",
+        help="Time a stored record's job once more, and say whether it agrees; may be repeated.",
+        rich_help_panel=AGAIN,
+    ),
+]
 Table = Annotated[
     str | None,
     Option(help="The rows of this table that print a speed, each at its cost and size.", rich_help_panel=ROW),
 ]
 Rows = Annotated[list[str] | None, Option("--row", help="Only this row; may be repeated.", rich_help_panel=ROW)]
+LoadingWorkers = Annotated[
+    int | None,
+    Option(
+        "--workers",
+        min=0,
+        help="Processes that read videos; by default one a core, none of data held in memory.",
+        rich_help_panel=READ,
+    ),
+]
+CacheFolder = Annotated[
+    Path | None, Option("--cache", help="Folder in which decoded videos are kept, for any run.", rich_help_panel=READ)
+]
+CacheSize = Annotated[
+    float,
+    Option("--cache-size", metavar="GB", min=0.01, max=1e6, help="At most so many 1e9 bytes.", rich_help_panel=READ),
+]
+DecoderName = Annotated[
+    Literal["pyav", "torchcodec", "torchcodec-cuda"],
+    Option("--decoder", help="TorchCodec must be installed; -cuda decodes on the GPU.", rich_help_panel=READ),
+]
 TrainingBatch = Annotated[
     int | None,
     Option(
@@ -80,6 +110,29 @@ TrainingBatch = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+
+Devices = Annotated[
+    str,
+    Option(
+        metavar="1,8,64",
+        help="With --estimate: also what it would take on so many devices like this one, and what would bind.",
+    ),
+]
+Link = Annotated[
+    float, Option(min=0.001, help="With --devices: GB a second assumed between devices, where nothing is measured.")
+]
+
+
+def counts(given: str) -> list[int]:
+    """Numbers of devices, "1,8,64".
+
+    Raises:
+        BadParameter: a number below 1, or none.
+    """
+    parts = [part.strip() for part in given.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"--devices {given!r}: give whole numbers from 1 on, such as 1,8,64")
+    return [int(part) for part in parts]
 
 
 def pairs(given: list[str] | None) -> dict[str, Any]:
@@ -111,3 +164,17 @@ def named(given: list[str] | None) -> dict[str, Any]:
     for key in registry.RESERVED & found.keys():
         raise registry.RegistryError(f"{key} is no --option: a flag or the profile gives it")
     return found
+
+
+def read_with(workers: int | None, cache: Path | None, size: float, decoder: str) -> None:
+    """Puts in force how videos are read.
+
+    Raises:
+        DataError: the cache or the decoder cannot be had.
+        BadParameter: the size is no number.
+    """
+    from bench.data.loading import Loading, use
+
+    if math.isnan(size):  # which lies within any bounds
+        raise typer.BadParameter("--cache-size nan: give a number of GB")
+    use(Loading(workers, cache, int(size * 1e9), decoder))

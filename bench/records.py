@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.faults import first_fault
+from bench.files import kept, read_model, sealed, sound, whole, write_atomically
 
 SCHEMA = 1
 
@@ -99,35 +97,29 @@ class Record(Strict):
     samples_sha256: str | None = None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file that is either whole or not there, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is private, what is kept is not
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 class Store:
     """A folder of records: `<id>.json`, with its per-sample table and the log of its training beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def has(self, identity: Identity) -> bool:
-        """Whether a finished or failed record of this experiment is stored."""
-        return (self.folder / f"{identity.id}.json").exists()
+    def path(self, identity: Identity) -> Path:
+        """Where the record of this experiment is, or would be."""
+        return self.folder / f"{identity.id}.json"
 
     def read(self, identity: Identity) -> Record:
         """The stored record of this experiment."""
-        return read_record(self.folder / f"{identity.id}.json")
+        return read_record(self.path(identity))
+
+    def find(self, identity: Identity) -> Record | None:
+        """The record of this experiment, finished or failed; None if none is stored, or it is broken."""
+        return sound(self.path(identity), read_whole, RecordError)
+
+    def kept(self, identity: Identity) -> Record | None:
+        """As `find`, and sets aside what is broken: only for who holds the experiment's lock."""
+        path = self.path(identity)
+        beside = (table for table in sorted(self.folder.glob("*.parquet")) if table.name.startswith(f"{path.stem}."))
+        return kept(path, read_whole, RecordError, beside)
 
     def write(self, record: Record, samples: pd.DataFrame | None = None, log: bytes = b"") -> Record:
         """Stores a record, what belongs to it first, so that a record never points at what is not there.
@@ -144,8 +136,7 @@ class Store:
             record = record.model_copy(update={"samples_file": file, "samples_sha256": digest})
         if log:
             write_atomically(self.folder / f"{name}.log.jsonl", log)
-        text = record.model_dump_json(indent=1, exclude_defaults=False)
-        write_atomically(self.folder / f"{name}.json", text.encode() + b"\n")
+        write_atomically(self.path(record.identity), sealed(record.model_dump_json(indent=1)))
         if last is not None and last != record.samples_file:
             (self.folder / last).unlink(missing_ok=True)
         return record
@@ -160,22 +151,36 @@ class Store:
 
     def __iter__(self) -> Iterator[tuple[Path, Record]]:
         """Every record, in the order of file names."""
-        for path in sorted(self.folder.glob("*.json")):
-            yield path, read_record(path)
+        return self.whole(None)
+
+    def whole(self, faults: list[str] | None) -> Iterator[tuple[Path, Record]]:
+        """Every record that is whole with its per-sample table, in the order of file names.
+
+        faults: gets a line for each that is not; without it, that is raised, and tables are not looked at.
+        """
+        read = read_record if faults is None else read_whole
+        return whole(sorted(self.folder.glob("*.json")), read, RecordError, faults)
 
 
 def read_record(path: Path) -> Record:
     """Reads one record.
 
     Raises:
-        RecordError: the file is not a record of this schema; names file and field.
+        RecordError: the file is not a record of this schema, or not as it was written; names file and field.
     """
-    try:
-        return Record.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        raise RecordError(f"{path}: {first_fault(error)}") from None
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable record: {error}") from None
+    return read_model(path, Record, RecordError, "record")
+
+
+def read_whole(path: Path) -> Record:
+    """Reads one record, and holds its per-sample table, if it has one, against the checksum.
+
+    Raises:
+        RecordError: as `read_record` and `sample_bytes`.
+    """
+    record = read_record(path)
+    if record.samples_file is not None:
+        sample_bytes(path, record)
+    return record
 
 
 class Sampled(Protocol):
@@ -196,13 +201,22 @@ def read_samples(path: Path, record: Sampled) -> pd.DataFrame:
     Raises:
         RecordError: it is missing, or not the file that was recorded.
     """
+    return pd.read_parquet(io.BytesIO(sample_bytes(path, record)))
+
+
+def sample_bytes(path: Path, record: Sampled) -> bytes:
+    """The file of the per-sample table that belongs to the record stored at `path`.
+
+    Raises:
+        RecordError: it is missing, or not the file that was recorded.
+    """
     if record.samples_file is None:
         raise RecordError(f"{path}: has no per-sample table")
     file = path.parent / Path(record.samples_file).name
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise RecordError(f"{file}: {error.strerror}") from None
+        raise RecordError(f"{file}: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != record.samples_sha256:
         raise RecordError(f"{file}: checksum differs from the one in {path.name}")
-    return pd.read_parquet(file)
+    return data

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import errno
 import os
 import signal
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +28,7 @@ from bench.speed.pair import Job, Setting, job
 from bench.speed.record import SpeedRecord
 from bench.tables.analysis import inspected_rows
 from bench.tables.paths import published
+from bench.workers import Workers
 
 TIMED_BATCHES = (1, 8)
 
@@ -44,15 +42,20 @@ class Progress:
     finished: dict[Experiment, str] = field(default_factory=dict)
     stored: set[Experiment] = field(default_factory=set)
 
-    def finish(self, experiment: Experiment, record: Record | None, seconds: float) -> None:
-        """Notes an experiment's end and prints its line."""
+    def take(self, experiment: Experiment, ended: tuple[Record | None, float] | Exception) -> None:
+        """Notes an experiment's end and prints its line; one without a record will be tried again the next time.
+
+        Raises:
+            OSError: see `_end_if_the_disk_refuses`.
+        """
+        _end_if_the_disk_refuses(ended)
+        if isinstance(ended, Exception):
+            self._tell(experiment, "failed", f"{type(ended).__name__}: {' '.join(str(ended).split())[:300]}")
+            return
+        record, seconds = ended
         if record is None or seconds < 5:  # no time was spent on it here
             self.stored.add(experiment)
         self._tell(experiment, "elsewhere" if record is None else record.status, _outcome(record))
-
-    def fail(self, experiment: Experiment, error: Exception) -> None:
-        """Notes an experiment that could not be run and has no record; it will be tried again the next time."""
-        self._tell(experiment, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     def _tell(self, experiment: Experiment, outcome: str, words: str) -> None:
         self.finished[experiment] = outcome
@@ -68,6 +71,16 @@ class Progress:
         return (time.monotonic() - self.started) * left / ran if ran else None
 
 
+def _end_if_the_disk_refuses(ended: object) -> None:
+    """Other refusals of the system are about one file, and end one experiment.
+
+    Raises:
+        OSError: the disk takes no more, or is broken: nothing else will be stored either.
+    """
+    if isinstance(ended, OSError) and ended.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        raise ended
+
+
 def _outcome(record: Record | None) -> str:
     if record is None:
         return "another process is at it"
@@ -79,27 +92,15 @@ def _outcome(record: Record | None) -> str:
 
 
 def _work(
-    experiment: Experiment, profile: Profile, results: Path, data_root: Path | None, threads: int
+    experiment: Experiment, profile: Profile, results: Path, data_root: Path | None, threads: int, patient: bool
 ) -> tuple[Record | None, float]:
-    """Runs one experiment in a process of its own."""
+    """Runs one experiment in a process of its own. patient: waits while another process is at it."""
     import torch
 
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     started = time.monotonic()
-    return run(experiment, profile, results, data_root), time.monotonic() - started
-
-
-def _end_with_parent() -> None:
-    """In a worker: ends with the parent, however that ends. Left alone it would hold its experiment's lock."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return run(experiment, profile, results, data_root, wait=patient), time.monotonic() - started
 
 
 def reproduce(
@@ -112,10 +113,10 @@ def reproduce(
 ) -> int:
     """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
-    plans = [(profile, plan(profile, tables, methods)) for profile in profiles]  # all, before the first is run
+    plans = [part for profile in profiles for part in planned(profile, tables, methods)]  # all, before the first is run
     ended = [run_all(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
-    for profile, outcome in zip(profiles, ended, strict=True):  # when nothing else runs
-        if not profile.smoke:
+    for (profile, _), outcome in zip(plans, ended, strict=True):  # when nothing else runs
+        if not profile.smoke and profile.leads:
             done = [one for one, how in outcome.items() if how == "done"]
             inspect_all(profile, done, results, data_root)
             time_all(list(own_jobs(profile, done).items()), results, data_root)
@@ -125,35 +126,39 @@ def reproduce(
     return ended_well(how for outcome in ended for how in outcome.values())
 
 
+def planned(
+    profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None
+) -> list[tuple[Profile, list[Experiment]]]:
+    """What a profile needs; of folds every one from the first seed, before any from the next."""
+    found = plan(profile, tables, methods)
+    seeds = sorted({one.seed for one in found}) if profile.folds else [None]
+    return [(part, [one for one in found if seed in (None, one.seed)]) for seed in seeds for part in profile.in_folds()]
+
+
 def ended_well(outcomes: Iterable[str]) -> int:
     """The exit status of experiments that ended so: 0 if all are done."""
-    found = set(outcomes)
-    if "elsewhere" in found:
-        print("some rows are with another process: run again when it has ended", file=sys.stderr)
-    return 0 if found == {"done"} else 1
+    return 0 if set(outcomes) == {"done"} else 1
 
 
 def run_all(
     profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None, jobs: int
 ) -> dict[Experiment, str]:
-    """Runs the experiments of one profile, `jobs` side by side; gives how they ended."""
+    """Runs the experiments of one profile, `jobs` side by side; gives how they ended.
+
+    Those that another process is at come last: it is waited for, and what it leaves undone is done.
+    """
     progress = Progress(experiments)
     what = f"{len(experiments)} experiments, {jobs} side by side, in {results}"
     print(f"profile {profile.name}: {what}", file=sys.stderr, flush=True)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
-        futures: dict[Future[tuple[Record | None, float]], Experiment] = {
-            pool.submit(_work, experiment, profile, results, data_root, threads): experiment
-            for experiment in progress.experiments
-        }
-        try:
-            _follow(futures, progress, results)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    with Workers[tuple[Record | None, float]](jobs) as workers, _shown(progress, results) as show:
+        for patient in (False, True):
+            left = [one for one in experiments if progress.finished.get(one, "elsewhere") == "elsewhere"]
+            calls = [partial(_work, one, profile, results, data_root, threads, patient) for one in left]
+            for ended in workers.ended(calls):
+                if ended is not None:
+                    progress.take(left[ended[0]], ended[1])
+                show()
     return progress.finished
 
 
@@ -171,19 +176,13 @@ def time_all(timed: Sequence[tuple[Experiment, Job]], results: Path, data_root: 
 
 def _one_by_one(what: str, calls: Sequence[tuple[Experiment, Callable[[], str]]]) -> None:
     """Makes calls one after the other in a process of their own, and prints the line that each gives."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        for number, (experiment, call) in enumerate(calls, 1):
-            try:
-                found = pool.submit(call).result()
-            except Exception as error:  # a row that cannot be had keeps its other figures
-                found = f"not {what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
-            print(f"[{number}/{len(calls)} {what}] {experiment.label}: {found}", file=sys.stderr, flush=True)
+    with Workers[str](1) as workers:
+        for number, found in filter(None, workers.ended([call for _, call in calls])):
+            _end_if_the_disk_refuses(found)
+            if isinstance(found, Exception):  # a row that cannot be had keeps its other figures
+                found = f"not {what}: {type(found).__name__}: {' '.join(str(found).split())[:300]}"
+            label = calls[number][0].label
+            print(f"[{number + 1}/{len(calls)} {what}] {label}: {found}", file=sys.stderr, flush=True)
 
 
 def own_jobs(profile: Profile, experiments: Sequence[Experiment]) -> dict[Experiment, Job]:
@@ -210,7 +209,15 @@ def _look(experiment: Experiment, profile: Profile, results: Path, data_root: Pa
 def _clock(asked: Job, results: Path, data_root: Path | None) -> str:
     """Times one job in batches of each size; gives the outcome in one line."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    return "; ".join(_told(measure(asked.at(batch), results=results, data_root=data_root)) for batch in TIMED_BATCHES)
+    return "; ".join(_told(_measured(asked.at(batch), results, data_root)) for batch in TIMED_BATCHES)
+
+
+def _measured(asked: Job, results: Path, data_root: Path | None) -> SpeedRecord:
+    """Times one job; where that fails its twin is timed by itself, since nothing else gives it a speed."""
+    record = measure(asked, results=results, data_root=data_root)
+    if record.status == "failed" and asked.a != asked.b:
+        measure(job(asked.b, None, asked.b_options, asked.setting), results=results, data_root=data_root)
+    return record
 
 
 def _told(record: SpeedRecord) -> str:
@@ -224,24 +231,13 @@ def _told(record: SpeedRecord) -> str:
     return f"{found} in batches of {who.batch}"
 
 
-def _follow(futures: dict[Future[tuple[Record | None, float]], Experiment], progress: Progress, results: Path) -> None:
-    """Prints a line as each experiment ends; in a terminal, a bar that moves in between."""
-    pending = set(futures)
+@contextmanager
+def _shown(progress: Progress, results: Path) -> Iterator[Callable[[], None]]:
+    """In a terminal, a bar that moves whenever what is given is called."""
     console = Console(stderr=True)
     with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("running", total=len(futures))
-        while pending:
-            done, pending = wait(pending, timeout=2, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    record, seconds = future.result()
-                except (BrokenProcessPool, OSError):  # no worker, or no disk: nothing else will run either
-                    raise
-                except Exception as error:
-                    progress.fail(futures[future], error)
-                else:
-                    progress.finish(futures[future], record, seconds)
-            bar.update(task, completed=len(futures) - len(pending) + sum(_under_way(results)))
+        task = bar.add_task("running", total=len(progress.experiments))
+        yield lambda: bar.update(task, completed=len(progress.finished) + sum(_under_way(results)))
 
 
 def _under_way(results: Path) -> list[float]:

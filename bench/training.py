@@ -1,13 +1,12 @@
-"""Training: stages in order, checkpoints that survive any kill, a log as JSON lines."""
+"""Training: stages in order, with checkpoints that survive any kill."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
+import platform
 import time
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,31 +14,47 @@ import torch
 from torch import Tensor, nn
 
 from bench import distributed
-from bench.data.sampling import Sampling, train_batches, train_steps
+from bench.checkpoint import Checkpoint, Log, restore_random
+from bench.data.sampling import Sampling, train_steps
 from bench.data.split import Split
-from bench.events import Events
+from bench.flow import Waiting, stage_batches
+from bench.memory import Before, MemoryShortError, fitting_everywhere, parts, tell
 from bench.method import Batch, Method, Recipe, Stage
-from bench.records import write_atomically
+from bench.not_finite import Moment, keep
+
+ACCUMULATE = "accumulate"
+"""Beside the stage's state in a checkpoint: the parts that batches are computed in."""
+
+UNREADABLE = "left_out"
+"""Beside what a step logs, until all processes have heard: whether one of them found unreadable videos."""
 
 
 class TrainingError(Exception):
-    """Training cannot go on; the message says where and why."""
+    """Training cannot go on; the message says where and why. accumulate: as it was in force, 0 outside a step."""
 
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be used; the message names the file."""
+    def __init__(self, message: str, accumulate: int = 0) -> None:
+        super().__init__(message)
+        self.accumulate = accumulate
 
 
 def bf16_on_cpu() -> bool:
-    """Whether the processor itself computes in bf16; where it does not, oneDNN's weight gradients come out wrong."""
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
+    """Whether the processor itself computes in bf16.
+
+    Where it does not, oneDNN says that it supports bf16 all the same (from AVX-512BW on), and its weight gradients of
+    3D convolutions come out wrong: some are what happened to lie in memory.
+    """
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):  # type: ignore[no-untyped-call]
+        return False
+    return platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
 
 
 class GradientStage(Stage):
     """A stage of stochastic gradient descent with Nesterov momentum, linear warm-up and the recipe's schedule to zero.
 
     Of a recipe's batch each of several processes takes its part, and gradients are averaged; `accumulate` cuts that
-    part into as many smaller ones, whose gradients add up.
+    part into as many smaller ones, whose gradients add up: as many as the recipe says, and twice as many whenever
+    memory does not suffice in one of the processes. An update that is not finite is not made (`update`);
+    "gradient_norm" tells.
 
     groups: parameter groups, each with an optional "scale" of the learning rate. loss: batch to (loss, what to log).
     span: the part of the schedule that this stage goes through, (0, 1) for a schedule of its own.
@@ -57,6 +72,7 @@ class GradientStage(Stage):
     ) -> None:
         self.span, self.dealt = span, True
         self.name, self.method, self.loss, self.recipe, self.epochs = name, method, loss, recipe, epochs
+        self.accumulate = recipe.accumulate
         self.groups = [{**group, "params": list(group["params"])} for group in groups]
 
     def begin(self, steps: int) -> None:
@@ -78,22 +94,53 @@ class GradientStage(Stage):
         rate = self.recipe.lr * schedule(gone, self.recipe.warmup, self.recipe.schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
-        half = torch.autocast(batch.sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
-        self.optimiser.zero_grad()
-        found = []
-        for part in parts(batch, self.recipe.accumulate):
-            with half:
-                loss, logged = self.loss(part)
-            share = len(part.index) / len(batch.index)
-            (share * loss).backward()  # type: ignore[no-untyped-call]
-            found.append((share, {"loss": float(loss.detach()), **logged}))
+        values = self._gradients(batch)
         trained = [weight for group in self.groups for weight in group["params"]]  # others may keep old gradients
         distributed.average_gradients(trained)
-        if self.recipe.clip_norm:
-            nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
-        self.optimiser.step()
+        norm = update(self.optimiser, trained, self.recipe)
         self.done += 1
-        return {**{name: sum(share * values[name] for share, values in found) for name in found[0][1]}, "lr": rate}
+        return {**values, "gradient_norm": norm, "lr": rate}
+
+    def _gradients(self, batch: Batch) -> dict[str, float]:
+        """Leaves the gradients of a batch, computed in parts that memory takes, in all processes alike.
+
+        A part that is too large leaves nothing behind: the batch is begun anew from where it was begun before.
+
+        Raises:
+            MemoryShortError: memory does not suffice for one sample.
+        """
+        before = Before(self.method)
+        while True:
+            cut = parts(batch, self.accumulate)
+            small = [parts(part, len(part.index))[0] for part in cut]
+            found = fitting_everywhere(lambda cut=cut: self._added(cut), lambda small=small: self._added(small))  # type: ignore[misc]
+            if found is not None:
+                return found
+            before.restore()
+            self._halve(len(batch.index))
+
+    def _halve(self, samples: int) -> None:
+        if self.accumulate >= samples:
+            raise MemoryShortError(f"stage {self.name}, step {self.done}: out of memory with a single sample")
+        self.accumulate = min(2 * self.accumulate, samples)
+        tell(
+            f"stage {self.name}, step {self.done}: out of memory: from here on {samples} samples are computed in "
+            f"{self.accumulate} parts of at most {-(-samples // self.accumulate)}, whose gradients add up; batch "
+            "normalisation sees one part at a time"
+        )
+
+    def _added(self, cut: list[Batch]) -> dict[str, float]:
+        """Adds up the gradients of parts; gives the means over their samples of what they log."""
+        half = torch.autocast(cut[0].sample.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        samples, found = sum(len(part.index) for part in cut), list[tuple[float, dict[str, float]]]()
+        self.optimiser.zero_grad()
+        for part in cut:
+            with half:
+                loss, logged = self.loss(part)
+            share = len(part.index) / samples
+            (share * loss).backward()  # type: ignore[no-untyped-call]
+            found.append((share, {"loss": float(loss.detach()), **logged}))
+        return {name: sum(share * values[name] for share, values in found) for name in found[0][1]}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's moments and the step."""
@@ -105,13 +152,17 @@ class GradientStage(Stage):
         self.done = state["done"]
 
 
-def parts(batch: Batch, count: int) -> list[Batch]:
-    """The batch in at most `count` parts that are as equal as can be."""
-    if count == 1:
-        return [batch]
-    edges = [number * len(batch.index) // count for number in range(count + 1)]
-    spans = [slice(low, high) for low, high in pairwise(edges) if high > low]
-    return [Batch(batch.sample[span], batch.target[span], batch.index[span]) for span in spans]
+def update(optimiser: torch.optim.Optimizer, weights: Sequence[Tensor], recipe: Recipe) -> float:
+    """Makes an update with the gradients of `weights`, clipped as the recipe says; gives their norm before that.
+
+    One whose norm is not finite, also because the sum of squares overflows, is not made.
+    """
+    norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    if math.isfinite(found := float(norm)):
+        if recipe.clip_norm:
+            nn.utils.clip_grads_with_norm_(weights, recipe.clip_norm, norm)
+        optimiser.step()
+    return found
 
 
 def schedule(share: float, warmup: float, fall: Literal["cosine", "poly"] = "cosine") -> float:
@@ -122,84 +173,6 @@ def schedule(share: float, warmup: float, fall: Literal["cosine", "poly"] = "cos
         return max(0.01, share / warmup)
     gone = (share - warmup) / (1 - warmup)
     return (1 - gone) ** 0.9 if fall == "poly" else 0.5 * (1 + math.cos(math.pi * gone))
-
-
-class Checkpoint:
-    """The one file from which training goes on: weights, the stage's state, random state, position."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def save(self, method: Method, stage: int, step: int, state: dict[str, Any]) -> None:
-        """Writes it whole or not at all; of several processes the first does."""
-        if not distributed.first():
-            return
-        content = {"stage": stage, "step": step, "state": state, "weights": method.state_dict(), "random": _random()}
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(self.path, buffer.getvalue())
-
-    def load(self, method: Method) -> dict[str, Any]:
-        """Restores the weights; gives stage, step, the stage's state and the random state ({} if there is no file).
-
-        Raises:
-            CheckpointError: the file is truncated, holds code, or belongs to another network.
-        """
-        if not self.path.exists():
-            return {}
-        try:
-            content: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            method.load_state_dict(content["weights"])
-            return {key: content[key] for key in ("stage", "step", "state", "random")}
-        except Exception as error:  # whatever a broken or foreign file provokes
-            reason = str(error).splitlines()[0][:200]
-            message = f"{self.path}: not a checkpoint of this method: {reason}; delete it to start anew"
-            raise CheckpointError(message) from None
-
-
-def _random() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-class Log:
-    """Metrics as JSON lines, with TensorBoard events beside them where that is installed.
-
-    What was written after the checkpoint that training goes on from is dropped.
-    """
-
-    def __init__(self, path: Path, stage: int, step: int) -> None:
-        self.path = path
-        if not distributed.first():
-            return
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _before(line, stage, step)]
-        write_atomically(path, "".join(line + "\n" for line in kept).encode())
-        self.events = Events(path.parent / "tensorboard", map(json.loads, kept))
-
-    def write(self, **values: Any) -> None:
-        """Appends one line."""
-        if not distributed.first():
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        self.events.write(values)
-
-
-def _before(line: str, stage: int, step: int) -> bool:
-    try:
-        entry = json.loads(line)
-        return (entry["stage"], entry["step"]) <= (stage, step)
-    except (ValueError, KeyError):  # a line cut off by a kill
-        return False
 
 
 def train(
@@ -214,76 +187,115 @@ def train(
     save_every: float = 60.0,
     log_every: int = 20,
     stop_after: int | None = None,
-) -> None:
+) -> int:
     """Runs every stage of `method`, or goes on from `folder`/checkpoint.pt; ends with the trained weights there.
+
+    Gives in how many parts each process computed its batches in the end: `recipe.accumulate`, or more where memory did
+    not suffice. It is kept with the checkpoint, so that what goes on does not fail first.
 
     save_every: seconds between checkpoints. progress: called with the share done. stop_after: steps after which to
     return early, checkpoint written (to spread a training over several calls).
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or its gradient is not finite; the batch is kept (`bench.not_finite`).
+        MemoryShortError: memory does not suffice for a single sample.
         CheckpointError: the checkpoint cannot be used.
+        DataError: too many videos turn out unreadable, in all processes together.
     """
-    checkpoint, stages = Checkpoint(folder / "checkpoint.pt"), method.stages(recipe)
-    last = checkpoint.load(method)
-    at_stage, at_step = last.get("stage", 0), last.get("step", 0)
-    log, saved, ran = Log(folder / "log.jsonl", at_stage, at_step), time.monotonic(), 0
-    views = [stage.view(split) for stage in stages]
-    sizes = [train_steps(view, recipe.batch) for view in views]
-    total = max(1, sum(size * stage.epochs for size, stage in zip(sizes, stages, strict=True)))
-    for number in range(at_stage, len(stages)):
-        stage, size = stages[number], sizes[number]
-        stage.begin(size * stage.epochs)
-        if number == at_stage and last:
-            if last["state"]:
-                stage.load_state_dict(last["state"])
-            _restore_random(last["random"])  # last: what `begin` draws must not move it
-        distributed.share_state(method)
-        distributed.part_random()
-        first = at_step if number == at_stage else 0
-        before = sum(size * stage.epochs for size, stage in zip(sizes[:number], stages, strict=False))
-        for step, batch in _batches(stage, views[number], method, sampling, recipe, seed + 1000 * number, first, size):
-            with distributed.synced_norms(method):
-                values = distributed.average_values(stage.step(batch))
-            if not all(math.isfinite(value) for value in values.values()):
-                raise TrainingError(f"stage {stage.name}, step {step}: not finite: {values}")
-            done, ran = step + 1, ran + 1
-            progress((before + done) / total)
-            if done % log_every == 0:
-                log.write(stage=number, name=stage.name, step=done, **values)
-            stopping = ran == stop_after
-            if stopping or time.monotonic() - saved > save_every:
-                checkpoint.save(method, number, done, stage.state_dict())
-                saved = time.monotonic()
+    course = _Course(method, split, sampling, recipe, seed, folder, progress, save_every, log_every, stop_after)
+    return course.run()
+
+
+@dataclass
+class _Course:
+    """A training under way: what is asked for, as `train` says it, and what stages leave to those after them."""
+
+    method: Method
+    split: Split
+    sampling: Sampling
+    recipe: Recipe
+    seed: int
+    folder: Path
+    progress: Callable[[float], None]
+    save_every: float
+    log_every: int
+    stop_after: int | None
+
+    def run(self) -> int:
+        """Runs what is left; gives in how many parts batches were computed in the end."""
+        self.checkpoint, self.stages = Checkpoint(self.folder / "checkpoint.pt"), self.method.stages(self.recipe)
+        self.last = self.checkpoint.load(self.method)
+        self.at_stage, self.at_step = self.last.get("stage", 0), self.last.get("step", 0)
+        self.state = dict(self.last.get("state", {}))
+        self.accumulate = int(self.state.pop(ACCUMULATE, self.recipe.accumulate))
+        self.log = Log(self.folder / "log.jsonl", self.at_stage, self.at_step)
+        if self.at_stage == len(self.stages):  # to the end already
+            restore_random(self.last["random"])
+            return self.accumulate
+        self.views = [stage.view(self.split) for stage in self.stages]
+        self.sizes = [train_steps(view, self.recipe.batch) for view in self.views]
+        self.saved, self.ran, self.waiting = time.monotonic(), 0, Waiting()
+        if all(self._stage(number) for number in range(self.at_stage, len(self.stages))):
+            self.checkpoint.save(self.method, len(self.stages), 0, {ACCUMULATE: self.accumulate})
+            self.waiting.tell()
+        distributed.wait()
+        return self.accumulate
+
+    def _stage(self, number: int) -> bool:
+        """Runs one stage, or what is left of it; whether it came to its end."""
+        stage, view, size = self.stages[number], self.views[number], self.sizes[number]
+        first = self._begun(number)
+        steps = [size * stage.epochs for size, stage in zip(self.sizes, self.stages, strict=True)]
+        before, total = sum(steps[:number]), max(1, sum(steps))
+        seed = self.seed + 1000 * number
+        batches = stage_batches(stage, view, self.method, self.sampling, self.recipe, seed, first, size)
+        for step, batch in self.waiting.over(batches):
+            moment = Moment(stage.name, step, step // size)
+            values = _stepped(stage, self.method, view, batch, moment, self.folder)
+            self.accumulate, done, self.ran = stage.accumulate, step + 1, self.ran + 1
+            self.progress((before + done) / total)
+            if done % self.log_every == 0:
+                waited = round(self.waiting.lap(), 3)
+                self.log.write(stage=number, name=stage.name, step=done, **values, waited=waited)
+            stopping = self.ran == self.stop_after
+            if stopping or time.monotonic() - self.saved > self.save_every:
+                state = {**stage.state_dict(), ACCUMULATE: self.accumulate}
+                self.checkpoint.save(self.method, number, done, state)
+                self.saved = time.monotonic()
             if stopping:
-                distributed.wait()
-                return
+                return False
         stage.end()
-        distributed.share_state(method)
-    checkpoint.save(method, len(stages), 0, {})
-    distributed.wait()
+        distributed.share_state(self.method)
+        return True
+
+    def _begun(self, number: int) -> int:
+        """Begins a stage, with what a checkpoint left of it; gives its first step."""
+        stage, resumed = self.stages[number], number == self.at_stage and bool(self.last)
+        stage.begin(self.sizes[number] * stage.epochs)
+        stage.accumulate = max(stage.accumulate, self.accumulate)
+        if resumed:
+            if self.state:
+                stage.load_state_dict(self.state)
+            restore_random(self.last["random"])  # last: what `begin` draws must not move it
+        distributed.share_state(self.method)
+        distributed.part_random()
+        return self.at_step if resumed else 0
 
 
-def _batches(
-    stage: Stage, view: Split, method: Method, sampling: Sampling, recipe: Recipe, seed: int, first: int, size: int
-) -> Iterable[tuple[int, Batch]]:
-    """Numbered batches of a stage from step `first` on, on the method's device."""
-    for epoch in range(first // size, stage.epochs):
-        skip = max(0, first - epoch * size)
-        deal = distributed.own_part if stage.dealt else None
-        batches = train_batches(view, method.spec, sampling, recipe.batch, seed, epoch, skip, deal=deal)
-        for offset, batch in enumerate(batches):
-            yield epoch * size + skip + offset, to_device(batch, method.device)
+def _stepped(stage: Stage, method: Method, view: Split, batch: Batch, moment: Moment, folder: Path) -> dict[str, float]:
+    """One step, in all processes together; gives the means of what they log.
 
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on `device`, clips channels-last, which 3D convolutions run fastest in."""
-    sample = batch.sample.to(device)
-    if sample.dim() == 5:
-        sample = sample.contiguous(memory_format=torch.channels_last_3d)
-    target = batch.target
-    if isinstance(target, Tensor):
-        target = target.to(device)
-    elif isinstance(target, list):  # the boxes of each sample
-        target = [boxes.to(device) for boxes in target]
-    return Batch(sample, target, batch.index)
+    Raises:
+        TrainingError: a value is not finite.
+        DataError: too many videos turned out unreadable.
+    """
+    with distributed.synced_norms(method):
+        own = stage.step(batch)
+    values = distributed.average_values({**own, UNREADABLE: float(distributed.unheard_of(view))})
+    if values.pop(UNREADABLE):
+        distributed.agree_on_left_out(view)
+    if not all(math.isfinite(value) for value in values.values()):
+        where = keep(folder, moment, batch, view, own)
+        wrong = ", ".join(f"{name} {value}" for name, value in values.items() if not math.isfinite(value))
+        raise TrainingError(f"{moment}: not finite: {wrong}; {where}", stage.accumulate)
+    return values

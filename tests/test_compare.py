@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from bench.cli import app
 from bench.compare import Asked, asked
 from bench.conformance import named
 from bench.experiment import Experiment, ExperimentError, Run, run
+from bench.memory import MemoryShortError
 from bench.profiles import Profile
 from bench.records import Record, Store, read_record, read_samples
 from bench.speed.pair import Job
@@ -99,15 +101,39 @@ def test_what_is_not_trained_is_not_evaluated_again(tiny: Profile, ran: tuple[Pa
     assert {path: path.read_bytes() for path in (results / "records").iterdir()} == before
 
 
-def test_a_failure_replaces_nothing(tiny: Profile, ran: tuple[Path, Record], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise TrainingError("the logits are not finite")
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (TrainingError("the logits are not finite"), ExperimentError),
+        (MemoryShortError("evaluation: out of memory"), MemoryShortError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_failure_replaces_nothing(
+    at: int,
+    error: BaseException,
+    raised: type[BaseException],
+    tiny: Profile,
+    ran: tuple[Path, Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At whichever of the two scorings, on validation and on the test set."""
+    calls, score = count(1), experiment.score
+
+    def broken(*given: Any, **more: Any) -> Any:
+        if next(calls) == at:
+            raise error
+        return score(*given, **more)
 
     results, first = ran
+    scores = results / "runs" / first.identity.id / "validation.json"
+    before = scores.read_bytes()
     monkeypatch.setattr(experiment, "score", broken)
-    with pytest.raises(ExperimentError, match="not finite; nothing was replaced"):
+    with pytest.raises(raised):
         again(tiny, results)
     assert Store(results / "records").read(first.identity) == first
+    assert scores.read_bytes() == before
 
 
 def test_a_kill_between_samples_and_record_leaves_the_old_ones(

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import together
 from toys import Toy, ToySplit
 
 from bench.data.sampling import Sampling
-from bench.distributed import average_values, from_first, in_turns, own_part, place
+from bench.distributed import DistributedError, _exchange, average_values, from_first, in_turns, own_part, place
+from bench.memory import parts
 from bench.method import Batch, Recipe
-from bench.training import parts, train
+from bench.training import train
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -61,6 +65,20 @@ def test_one_process_does_everything_itself() -> None:
     assert average_values({"loss": 2.0}) == {"loss": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("[gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), "another process is gone"),
+        (RuntimeError("[gloo/unbound_buffer.cc:81] Timed out waiting 7200000ms for recv operation"), "another process"),
+        (torch.distributed.DistNetworkError("failed to recv, got 0 bytes"), "another process is gone"),
+        (RuntimeError("x" * 300 + "Tensors must be contiguous\nmore"), "exchange with the other processes failed: x+T"),
+    ],
+)
+def test_only_a_closed_connection_or_silence_means_that_a_process_is_gone(error: Exception, said: str) -> None:
+    with pytest.raises(DistributedError, match=f"^process 0: (an )?{said}"), _exchange():
+        raise error
+
+
 @given(st.integers(1, 12), st.integers(1, 9))
 def test_parts_of_a_batch_are_all_of_it_and_nearly_equal(samples: int, count: int) -> None:
     rows = torch.arange(samples)
@@ -82,3 +100,34 @@ def test_gradients_add_up_over_the_parts_of_a_batch(accumulate: int, tmp_path: P
     assert not torch.equal(trained[0]["head.weight"], Toy().head.weight)
     for name, value in trained[0].items():
         torch.testing.assert_close(trained[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+class Vanishing(Toy):
+    """The second process is killed in the middle of a step, `after` so many."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        self.after -= 1
+        if self.after < 0 and place()[0] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(batch)
+
+
+def vanishing(folder: Path, after: int) -> dict[str, Any]:
+    method = Vanishing(after)
+    train(method, ToySplit(), Sampling(), Recipe(epochs=2, batch=8, lr=0.5), 0, folder, save_every=0)
+    return {name: value.numpy() for name, value in method.state_dict().items()}
+
+
+def test_of_a_process_that_is_killed_the_others_tell_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    expected = together(2, vanishing, tmp_path / "whole", 99)
+    left, killed = together(2, vanishing, tmp_path / "cut", 3)
+    assert killed == "gone"
+    assert left.startswith("DistributedError: process 0: another process is gone or does not answer; the same command")
+    assert "\n" not in left
+    found = together(2, vanishing, tmp_path / "cut", 99)
+    for one, other in zip(found, expected, strict=True):
+        assert all((one[name] == other[name]).all() for name in other)

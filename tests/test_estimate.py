@@ -12,8 +12,8 @@ from bench.experiment import Experiment, plan
 
 
 def test_hours_are_steps_and_test_clips() -> None:
-    one = Estimate(Experiment("i3d", (), 8, 0), step=2.0, steps=1800, clip=0.5, clips=7200, memory=0)
-    assert one.hours == 2.0
+    one = Estimate(Experiment("i3d", (), 8, 0), 0.5, 1.5, 1800, 0.2, 0.3, 7200, batch=8, gradients=0, memory=0)
+    assert (one.step, one.clip) == (2.0, 0.5) and one.hours == 2.0
 
 
 def test_an_estimate_counts_every_step_and_view_and_stores_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.training import Log
+from bench.checkpoint import Log
 
 NAME = "torch.utils.tensorboard"
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +20,8 @@ from bench.method import InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Profile, ProfileError
 from bench.records import RecordError, Store, read_record, read_samples
+from bench.speed.pair import Job
+from bench.speed.record import SpeedRecord
 from bench.static import Static
 from bench.tables.paths import published
 from bench.training import TrainingError
@@ -108,11 +114,12 @@ def test_training_alone_reads_no_test_video(tiny: Profile, tmp_path: Path) -> No
 
 def test_a_failure_is_a_record_with_its_reason(tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
-        raise TrainingError("stage train, step 3: not finite")
+        raise TrainingError("stage train, step 3: not finite", 4)
 
     monkeypatch.setattr(experiment, "train", broken)
     record = run(STATIC, tiny, tmp_path, None)
     assert record is not None and (record.status, record.reason) == ("failed", "stage train, step 3: not finite")
+    assert record.protocol["accumulate"] == 4  # it had been halved twice before
 
 
 def test_identity_hangs_on_what_changes_results(tiny: Profile, tmp_path: Path) -> None:
@@ -217,6 +224,27 @@ def test_every_row_is_timed_against_its_twin_or_itself_and_a_twin_only_so(tiny: 
     assert [job.setting.frames for job in jobs.values()] == [4, 4, 4, 8]
 
 
+@pytest.mark.parametrize(
+    ("fails", "timed"), [(True, ["vared/r2plus1d_18", "r2plus1d_18"]), (False, ["vared/r2plus1d_18"])]
+)
+def test_a_twin_whose_only_pair_failed_is_timed_by_itself(
+    fails: bool, timed: list[str], tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Job] = []
+
+    def measure(job: Job, **_: Any) -> SpeedRecord:
+        asked.append(job)
+        return clocked.failed("out of memory") if fails and job.a != job.b else clocked.timing()
+
+    monkeypatch.setattr(reproduce, "measure", measure)
+    monkeypatch.setattr(reproduce, "TIMED_BATCHES", (8,))
+    (pair,) = reproduce.own_jobs(tiny, [Experiment("vared/r2plus1d_18", (("width", 2),), 4, 0)]).values()
+    said = reproduce._clock(pair, tmp_path, None)
+    assert [job.a for job in asked] == timed and said.startswith("out of memory") == fails
+    assert all((job.b, job.b_options) == ("r2plus1d_18", {"width": 2}) for job in asked)
+    assert {(job.setting.batch, job.setting.seed) for job in asked} == {(8, 0)}
+
+
 def test_the_outcome_of_a_timing_is_one_line() -> None:
     assert reproduce._told(clocked.timing(1.5)) == "1.50 times as fast as r2plus1d_18 in batches of 8"
     video = {"a": "faster", "a_options": {}, "b": "faster", "protocol": {"unit": "video"}}
@@ -224,6 +252,7 @@ def test_the_outcome_of_a_timing_is_one_line() -> None:
     assert reproduce._told(clocked.failed("why")) == "why"
 
 
+@pytest.mark.bad_input
 def test_broken_records_and_profiles_are_one_line(tiny: Profile, tmp_path: Path) -> None:
     record = run(STATIC, tiny, tmp_path, None)
     assert record is not None
@@ -291,6 +320,17 @@ def test_an_error_of_one_experiment_does_not_stop_the_others(
     assert reproduce.reproduce([profile], tmp_path, None, None, ["r2plus1d_18", "vared/r2plus1d_18"], 1) == 1
     said = capsys.readouterr().err
     assert ("[4/4]" in said and "RegistryError" in said) or "RuntimeError" in said
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.EACCES])
+def test_only_a_disk_that_takes_nothing_ends_all(code: int) -> None:
+    progress, refused = reproduce.Progress([STATIC, DYNAMIC]), OSError(code, os.strerror(code), "a")
+    if code in (errno.EMFILE, errno.EACCES):
+        progress.take(STATIC, refused)
+        assert progress.finished == {STATIC: "failed"}
+    else:
+        with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+            progress.take(STATIC, refused)
 
 
 def test_bf16_is_refused_where_the_processor_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from toys import ToyBoxes, ToySplit
+from typer.testing import CliRunner
 
-from bench.data.split import Dataset
-from bench.floors import floors
+from bench.cli import app
+from bench.data.split import DataError, Dataset
+from bench.floors import COARSE, floors, stored
+from bench.profiles import Profile, load
+from bench.tables.floors import FloorError, floor_records
 
 
 class Halves(ToySplit):
@@ -50,7 +56,72 @@ def test_boxes_at_one_place_are_found_blind() -> None:
         def annotation(self, index: int) -> Tensor:
             return torch.tensor([[1.0, 1.0, 6.0, 6.0, float(self.targets[index])]])
 
+    with pytest.raises(DataError, match="toy: floors of boxes are of one fold"):
+        floors(*[dataset(Still(30), Still(30))] * 2)
     found = floors(dataset(Still(30), Still(30)))
     for rule in ("mean", "best", "places"):
         assert found[f"boxes: {rule}"]["recall"].value == 1
         assert found[f"boxes: {rule}"]["mAP"].value == pytest.approx(1 / 3, abs=0.02)  # each class said of every frame
+
+
+def test_coarse_pictures_tell_what_brightness_tells() -> None:
+    found = floors(dataset(ToySplit(30), ToySplit(24)), coarse=True)
+    assert found[COARSE]["clip-1"].value == 1 and found["most frequent class"]["clip-1"].value == pytest.approx(1 / 3)
+
+
+def test_of_folds_a_floor_is_over_all_test_videos_and_sources() -> None:
+    train, tests = ToySplit(9), [ToySplit(6), ToySplit(12)]
+    for number, test in enumerate(tests):
+        test.targets = np.full(len(test), number)  # of the first fold all are what is said, of the second none
+        test.groups = np.array([f"{number}-{row}" for row in range(len(test))])
+    found = floors(*(dataset(train, test) for test in tests))["most frequent class"]["clip-1"]
+    assert found.value == pytest.approx(6 / 18) and found.low < found.value < found.high
+
+
+def test_a_floor_is_kept_and_found_by_its_data(tmp_path: Path) -> None:
+    profile, folds = load("quick"), [dataset(ToySplit(9), ToySplit(12))]
+    found = floors(*folds)
+    path = stored(profile, 8, folds, found, tmp_path)
+    (record,) = floor_records([("runs", tmp_path)])
+    assert (record.dataset, record.fingerprints, record.videos) == ("toy", ["0"], 12)
+    assert record.rules["most frequent class"]["clip-1"].value == found["most frequent class"]["clip-1"].value
+    path.write_bytes(path.read_bytes().replace(b'"videos": 12', b'"videos": 13'))
+    with pytest.raises(FloorError, match="differs from its checksum"):
+        floor_records([("runs", tmp_path)])
+    left_out: list[str] = []
+    assert floor_records([("runs", tmp_path)], left_out) == [] and len(left_out) == 1
+
+
+def test_a_floor_measured_anew_keeps_the_rules_that_it_leaves_out(tmp_path: Path) -> None:
+    profile, folds = load("quick"), [dataset(ToySplit(30), ToySplit(24))]
+    both, one = floors(*folds, coarse=True), floors(*folds)
+    stored(profile, 8, folds, both, tmp_path)
+    stored(profile, 8, folds, one, tmp_path)
+    (record,) = floor_records([("runs", tmp_path)])
+    assert set(record.rules) == {COARSE, "most frequent class"}
+
+
+def test_the_same_data_in_two_stores_have_one_floor(tmp_path: Path) -> None:
+    profile, folds = load("quick"), [dataset(ToySplit(9), ToySplit(12))]
+    found = floors(*folds)
+    for name, value in (("shipped", 0.25), ("yours", 0.75)):
+        rules = {"most frequent class": {"clip-1": found["most frequent class"]["clip-1"]._replace(value=value)}}
+        stored(profile, 8, folds, rules, tmp_path / name)
+    (record,) = floor_records([(name, tmp_path / name) for name in ("shipped", "yours")])
+    assert record.rules["most frequent class"]["clip-1"].value == 0.75
+
+
+@pytest.mark.parametrize(("option", "wanted"), [("fold=3", 1), ("source=x", 2)])
+def test_only_an_option_that_names_a_fold_leaves_the_others_out(
+    option: str, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def measured(profile: Profile, *_: object) -> tuple[list[Dataset], dict[str, object]]:
+        asked.append(len(profile.in_folds()))
+        return [], {}
+
+    monkeypatch.setattr("bench.floors.measured", measured)
+    monkeypatch.setattr("bench.profiles.load", lambda name: load("quick").model_copy(update={"folds": [0, 1]}))
+    assert CliRunner().invoke(app, ["data", "floor", "--data-option", option]).exit_code == 0
+    assert asked == [wanted]

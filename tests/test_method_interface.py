@@ -581,7 +581,7 @@ class Exploding(Toy):
         (Idle, "no gradient reaches 2 of 4 trainable parameters: late.bias, late.weight"),
         (Climbing, "the loss does not fall: 6 steps of stage train"),
         (Drifting, "accounts 14, executes 15"),
-        (Exploding, "stage train, step 0: not finite"),
+        (Exploding, "stage train, step 0, epoch 0: not finite"),
     ],
 )
 def test_training_is_checked(kind: type[Toy], words: str | None) -> None:

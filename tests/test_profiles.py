@@ -60,6 +60,7 @@ def test_learning_rates_follow_the_batch_linearly(batch: int) -> None:
         assert after.epochs == before.epochs
 
 
+@pytest.mark.bad_input
 def test_a_fitted_recipe_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     text = Path(profiles.__file__).with_name("kinetics_400.toml").read_text()
     file = tmp_path / "mine.toml"
@@ -87,3 +88,11 @@ def test_nothing_fitted_changes_nothing() -> None:
     profile = profiles.load("digits")
     assert profile.fitted_to("vared/r2plus1d_18").setting == profile.setting
     assert profile.model_copy(update={"fitted": {"i3d": Fitted(size=32)}}).fitted_to("x3d_m").size == profile.size
+
+
+def test_other_rows_have_the_seeds_of_the_main_ones_unless_told(tmp_path: Path) -> None:
+    text = Path(profiles.__file__).with_name("quick.toml").read_text()
+    file = tmp_path / "mine.toml"
+    file.write_text(text.replace("other_seeds = [0]\n", "").replace("seeds = [0]", "seeds = [4, 5]"))
+    assert profiles.load(str(file)).other_seeds == [4, 5]
+    assert profiles.load("digits").other_seeds == [0, 1, 2]

@@ -200,11 +200,11 @@ def test_rows_are_counted_at_the_size_of_their_network() -> None:
     ("text", "says"),
     [
         ("{", "Expecting property name"),
-        ("[]", "valid dictionary"),
-        ('{"one": {"params": 1, "minimum": 1}}', "one.maximum: Field required"),
-        ('{"one": {"params": 1, "minimum": 1, "maximum": 1, "macs": 1}}', "one.macs: Extra inputs"),
-        ('{"one": {"params": 1, "minimum": 1.5, "maximum": 1}}', "one.minimum: Input should be a valid integer"),
-        ('{"one": {"params": -1, "minimum": 1, "maximum": 1}}', "one.params: Input should be greater"),
+        ("[]", "must be a table of fields"),
+        ('{"one": {"params": 1, "minimum": 1}}', "one.maximum: is missing"),
+        ('{"one": {"params": 1, "minimum": 1, "maximum": 1, "macs": 1}}', "one.macs: no such field"),
+        ('{"one": {"params": 1, "minimum": 1.5, "maximum": 1}}', "one.minimum: must be a whole number, not 1.5"),
+        ('{"one": {"params": -1, "minimum": 1, "maximum": 1}}', "one.params: must be 0 or more, not -1"),
     ],
 )
 @pytest.mark.parametrize("update", [[], ["--update"]])

@@ -325,7 +325,7 @@ def test_a_broken_speed_lock_is_one_line_and_stays(
 ) -> None:
     (tmp_path / "reference" / "costs.json").write_text('{"old": {"params": 1, "minimum": 1, "maximum": 1}}')
     path = tmp_path / "reference" / "speed.json"
-    for text, says in (("{", "Expecting"), ('{"device": "here"}', "setting: Field required")):
+    for text, says in (("{", "Expecting"), ('{"device": "here"}', "setting: is missing")):
         path.write_text(text)
         for words in ((), ("--update",)):
             code, _, err = regress(*words)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench import registry
-from bench.data.sampling import normalised
+from bench.data.cutting import normalised
 from bench.experiment import Experiment, Run
 from bench.method import InputSpec
 from bench.profiles import load

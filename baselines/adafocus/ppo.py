@@ -6,6 +6,7 @@ Schulman et al., "Proximal Policy Optimization Algorithms", 2017, with the setti
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from baselines.adafocus.recurrence import unrolled
 from baselines.networks.resnet import pooled
 from bench.distributed import average_gradients
 from bench.method import Batch, Recipe, Stage
+from bench.training import update
 
 if TYPE_CHECKING:
     from baselines.adafocus.v1 import AdaFocusV1
@@ -61,7 +63,8 @@ class ActorCritic(nn.Module):
 class PolicyStage(Stage):
     """Trains `method.place_policy` by PPO with Adam at the recipe's constant learning rate, all else as it is.
 
-    passes: updates on the actions of one batch; beyond the first the clipped ratio matters.
+    passes: updates on the actions of one batch; beyond the first the clipped ratio matters. One that is not finite is
+    not made, nor those after it; "gradient_norm", of the last pass, tells.
     """
 
     def __init__(self, name: str, method: AdaFocusV1, recipe: Recipe, epochs: int, passes: int) -> None:
@@ -84,19 +87,20 @@ class PolicyStage(Stage):
             rewards = gains(method, batch, maps, actions)
         worth = discounted(rewards, method.discount)
         worth = (worth - worth.mean()) / (worth.std(correction=0) + 1e-5)
+        weights = list(method.place_policy.parameters())
         for _ in range(self.passes):
             with half:
                 policy, values = method.place_policy.evaluate(maps)
                 loss = proximal_loss(policy, values, actions, before, worth)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            average_gradients(method.place_policy.parameters())
-            if self.recipe.clip_norm:
-                nn.utils.clip_grad_norm_(method.place_policy.parameters(), self.recipe.clip_norm)
-            self.optimiser.step()
+            average_gradients(weights)
+            norm = update(self.optimiser, weights, self.recipe)
+            if not math.isfinite(norm):
+                break
         entropy = policy.entropy().mean()  # type: ignore[no-untyped-call]
         logged = {"loss": loss, "reward": rewards.mean(), "entropy": entropy}
-        return {name: float(value.detach()) for name, value in logged.items()}
+        return {**{name: float(value.detach()) for name, value in logged.items()}, "gradient_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's moments."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from baselines.weights.layouts import EVERY, Layout
 from bench import registry
-from bench.records import write_atomically
+from bench.files import write_atomically
 from bench.weights import METADATA, WeightsError
 
 COUNTER = ".num_batches_tracked"

@@ -34,15 +34,14 @@ def answer(
 ) -> dict[str, Any]:
     """Everything that the records say of a method at these frames under a profile, as JSON has it.
 
-    Raises:
-        RecordError: a record is faulty, or a per-video file is missing or not the one that was recorded.
-        SpeedError: a timing is faulty.
+    Broken records are left out; the report, which comes with this answer, names them.
     """
-    found, timed = blocks(stores), timings(stores)
+    broken: list[str] = []
+    found, timed = blocks(stores, broken), timings(stores, broken)
     forms = []
     for count in frames:
         own = Experiment.model_construct(method=method, options=dict(options), frames=count)
-        here = [block for block in found if block.setting == profile.setting and block.of(own)]
+        here = [block for block in found if block.setting in (profile.setting, profile.across_folds) and block.of(own)]
         forms += [_form(own, block, timed, table) for block in here]
     return {
         "method": method,

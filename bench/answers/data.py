@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -60,11 +61,16 @@ def _spread(classes: dict[str, int]) -> str:
     return f"{len(classes)} classes, {classes[fewest]:,} ({fewest}) to {classes[most]:,} ({most})"
 
 
+def _share(end: float) -> str:
+    """An interval by the formula may go beyond 0 to 100 %, a share cannot."""
+    return f"{100 * end if math.isnan(end) else min(max(100 * end, 0.0), 100.0):.2f}"
+
+
 def print_floors(found: Mapping[str, Mapping[str, Interval]]) -> None:
     """A line for each rule and figure, in percent."""
     rows = [
-        [rule, name, f"{100 * one.value:.2f} %", f"{100 * one.low:.2f} to {100 * one.high:.2f} %"]
+        [rule, name, f"{100 * one.value:.2f} %", f"{_share(one.low)} to {_share(one.high)} %"]
         for rule, figures in found.items()
         for name, one in figures.items()
     ]
-    print_table(["without looking", "figure", "value", "95 % interval"], rows)
+    print_table(["without a network", "figure", "value", "95 % interval"], rows)

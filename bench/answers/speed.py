@@ -28,6 +28,13 @@ def print_speeds(records: Sequence[SpeedRecord]) -> None:
     title = f"{first.device}, {first.precision}, {first.threads} threads, policy {first.policy}"
     print_table([*columns, "eta", "eta max", "bound", "verdict"], rows, title)
     for record in records:
+        if all_at_once := record.together:
+            a, b = (short(speed) for speed in all_at_once)
+            count = len(record.processes)
+            print(
+                f"{record.identity.a}, batch {record.identity.batch}: {count} processes at once, one device each: {a} "
+                f"{record.unit} together, its twin {b}"
+            )
         for what, why in record.protocol.get("missing", {}).items():
             print(f"{record.identity.a}, batch {record.identity.batch}: without {what}: {why}")
 

@@ -17,9 +17,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.cost import Counter
 from bench.cost.formulas import FORMULAS
+from bench.flow import to_device
 from bench.method import Batch, Method, Prediction, Recipe, Trace
 from bench.policy import Forced, Learned, Policy, everything, fixed
-from bench.training import to_device
 
 _COMPUTE = {str(operation).replace(".", "::", 1) for operation in FORMULAS}  # as the profiler names them
 _MODE = "PythonDispatchMode"  # what it calls a dispatch mode at work

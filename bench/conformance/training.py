@@ -15,8 +15,9 @@ from torch import Tensor
 from bench.conformance.evaluation import check, identical, lines
 from bench.data.sampling import Sampling, train_batches, train_steps
 from bench.data.split import Split
+from bench.flow import to_device
 from bench.method import Batch, Method, Recipe
-from bench.training import to_device, train
+from bench.training import train
 
 STEPS = 6  # on one batch, of which the last three must have a lower loss than the first
 RATES = (1.0, 0.1, 0.01)  # of the recipe's learning rate, tried in turn

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from bench.data.builders import set_folder
 from bench.data.images import OUTSIDE, VOID, Row, inside, picture_dataset, read_lines, read_table
 from bench.data.split import DataError, Dataset
+from bench.faults import fault
 
 CLASSES = 150
 RELEASE = "ADEChallengeData2016"
@@ -81,8 +82,8 @@ def _listed(path: Path) -> Iterator[Row]:
         try:
             line = _Line.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise DataError(f"{':'.join([where, *map(str, first['loc'])])}: {first['msg']}") from None
+            place, said = fault(error)
+            raise DataError(f"{':'.join([where, *map(str, place)])}: {said}") from None
         image = inside(line.fpath_img, where, "fpath_img")
         mask = inside(line.fpath_segm, where, "fpath_segm")
         yield Row(where, image, mask, Path(image).stem, (line.height, line.width))

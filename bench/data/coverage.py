@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,13 +34,14 @@ class LeftOut:
     """The videos of a set that turned out unreadable while it was used: told once each, and never too many.
 
     listed: videos in the lists. usable: those that seemed so when the set was built. minimum: the share of the listed
-    ones that must stay.
+    ones that must stay. agreed: so many of the faults are known to all processes.
     """
 
     listed: int
     usable: int
     minimum: float
     faults: dict[Path, str] = field(default_factory=dict)
+    agreed: int = 0
 
     def add(self, fault: UnreadableError) -> None:
         """Takes note of a video that cannot be read.
@@ -52,11 +53,24 @@ class LeftOut:
             return
         self.faults[fault.path] = str(fault)
         logging.getLogger(__name__).warning("left out %s", fault)
+        self._check()
+
+    def agree(self, everyone: Iterable[Mapping[Path, str]]) -> None:
+        """Takes the faults that each process found, in the order of processes, for those of all.
+
+        Raises:
+            DataError: together they leave fewer videos than the minimum.
+        """
+        self.faults = {path: line for faults in everyone for path, line in faults.items()}
+        self.agreed = len(self.faults)
+        self._check()
+
+    def _check(self) -> None:
         if self.too_many(()):
             left = self.usable - len(self.faults)
             raise DataError(
                 f"only {left} of {self.listed} videos can be read, under the minimum coverage of {self.minimum:g}; the "
-                f"last that cannot: {fault}"
+                f"last that cannot: {[*self.faults.values()][-1]}"
             )
 
     def too_many(self, faults: Iterable[UnreadableError]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from bench.data.cache import key_of
+from bench.data.decoders import PYAV, decoder_named
 from bench.data.images import read_frame
+from bench.data.loading import loading
 from bench.data.paths import within
 from bench.data.split import DataError
 from bench.data.video import Limits, Reader, VideoReader, fits, picture_of, shape_of
@@ -55,6 +59,11 @@ class FrameReader:
         Raises:
             DataError: as above.
         """
+        cache, key = loading().opened_cache, ""
+        if cache:
+            key = key_of(path, self.short_side, self.limits, self.root, decoder_named(PYAV).version)
+            if (clip := cache.read(key, choose)) is not None:
+                return clip
         files = frame_files(path, self.root)
         if len(files) > self.limits.frames:
             raise DataError(f"{path}: has more than {self.limits.frames} frames; cut it, or raise the limit")
@@ -62,11 +71,17 @@ class FrameReader:
         wanted = np.asarray(list(choose(len(files))), np.int64)
         places, back = np.unique(wanted, return_inverse=True)
         fits(path, len(wanted), shape[0] * shape[1] * 3, self.limits)
-        resize = VideoReformatter()
-        frames = (read_frame(files[place], self.limits.pixels) for place in places.tolist())
-        return torch.from_numpy(np.stack([picture_of(resize, frame, *shape) for frame in frames]))[
-            torch.from_numpy(back)
-        ]
+        if cache and len(files) * shape[0] * shape[1] * 3 <= cache.largest:
+            with suppress(DataError):  # a frame that is not asked for may be broken
+                video = self._pictures(files, shape)
+                cache.write(key, video)
+                return video[torch.from_numpy(wanted)]
+        return self._pictures([files[place] for place in places.tolist()], shape)[torch.from_numpy(back)]
+
+    def _pictures(self, files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+        """Files as pictures uint8 (n, H, W, 3)."""
+        resize, frames = VideoReformatter(), (read_frame(file, self.limits.pixels) for file in files)
+        return torch.from_numpy(np.stack([picture_of(resize, frame, *shape) for frame in frames]))
 
 
 def frame_files(folder: Path, root: Path | None = None) -> list[Path]:

@@ -54,7 +54,8 @@ class _Clips:
 
     def __call__(self, row: int) -> Tensor:
         """uint8 (frames, size, size, 3)."""
-        return square(self.reader(self.path)[clip_frames(int(self.keys[row]), self.frames)], self.size)
+        wanted = clip_frames(int(self.keys[row]), self.frames)
+        return square(self.reader.clip(self.path, lambda length: wanted), self.size)
 
 
 def furg_fire(*, data_root: Path | None, frames: int = 16, size: int = 224) -> Dataset:

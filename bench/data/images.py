@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 import av
 import numpy as np
@@ -78,6 +78,7 @@ class PictureFiles:
     attributes: pd.DataFrame = field(init=False)
     flip: bool = field(default=True, init=False)
     task: Literal["boxes", "masks"] = field(default="masks", init=False)
+    reads_files: ClassVar = True
 
     def __post_init__(self) -> None:
         """Lays out what is one row a picture."""

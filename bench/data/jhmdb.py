@@ -365,4 +365,5 @@ def _split(
             {"frame": [key for _, key in rows], "object_share": [share_covered(box, size) for box in boxes]}
         ),
         flip=True,
+        reads_files=True,
     )

@@ -31,6 +31,7 @@ class KeyFrames:
 
     name: of the set, for messages. clip: the clip of a row, uint8 (frames, H, W, C). boxes: of each row, float32
     (m, 5) on the last frame of its clip and inside it; m may be 0, where a key frame is known to hold nothing.
+    reads_files: as in `Split`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class KeyFrames:
     flip: bool
     targets: NDArray[np.int64] = field(init=False)
     task: Literal["boxes"] = "boxes"
+    reads_files: bool = False
 
     def __post_init__(self) -> None:
         """A row's target is the class of its first box, 0 where there is none."""

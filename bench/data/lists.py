@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,7 @@ class VideoFiles:
     attributes: pd.DataFrame
     flip: bool
     left_out: LeftOut | None = None
+    reads_files: ClassVar = True
 
     def __len__(self) -> int:
         """Videos."""
@@ -95,6 +97,10 @@ class VideoFiles:
         """
         with self._reading(index) as path:
             return self.reader.clip(path, choose)
+
+    def is_left_out(self, index: int) -> bool:
+        """Whether a video turned out unreadable."""
+        return self.left_out is not None and self.files[index] in self.left_out.faults
 
     @contextmanager
     def _reading(self, index: int) -> Iterator[Path]:

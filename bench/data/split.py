@@ -34,7 +34,7 @@ class Split(Protocol):
     """Labelled videos, read one by one.
 
     A split that can read some frames of a video without the rest has `frames_of` too, see there; one whose videos may
-    turn out unreadable has `left_out`.
+    turn out unreadable has `left_out` and `is_left_out`; one that reads files, which workers speed up, `reads_files`.
 
     classes: names, in the order of the labels.
     targets: int64 (N,), the label of each video.

@@ -54,6 +54,15 @@ class Subset:
         """As of the whole split."""
         return getattr(self.whole, "left_out", None)
 
+    @property
+    def reads_files(self) -> bool:
+        """As the whole split."""
+        return getattr(self.whole, "reads_files", False)
+
+    def is_left_out(self, index: int) -> bool:
+        """As in the whole split, which must have `left_out`."""
+        return bool(self.whole.is_left_out(int(self.rows[index])))  # type: ignore[attr-defined]
+
     def annotation(self, index: int) -> Tensor:
         """As of the whole split, which must have boxes or masks."""
         found = annotated(self.whole)

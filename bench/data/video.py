@@ -11,7 +11,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -26,7 +26,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
+from bench.data.cache import Cache, Fixed, key_of, part_of
+from bench.data.loading import loading
 from bench.data.split import DataError
 
 Item = TypeVar("Item")
@@ -119,14 +122,34 @@ def read_clip(
         wanted = found.moments[np.asarray(choose(len(found.moments)), np.int64)]
         fits(path, len(wanted), found.picture, limits)
         places, back = np.unique(wanted, return_inverse=True)
-        pictures, resize = [], VideoReformatter()
-        for frame in _at(container, stream, found, places.tolist()):
-            shape = shape_of(path, frame, short_side, limits) if frame else None
-            if frame is None or shape is None or shape[:2] != found.shape:
-                return None
-            pictures.append(picture_of(resize, frame, *shape))
+        if decode := loading().opened_decoder.frames:
+            seconds = (found.stamps[places] * float(stream.time_base or 0)).astype(np.float64)
+            pictures = decode(path, stream.index, places.tolist(), seconds, found.shape)
+        else:
+            pictures = _pictures(path, container, stream, found, places.tolist(), short_side, limits)
+    if pictures is None:
+        return None
     clip = torch.from_numpy(np.stack(pictures))
     return clip if np.array_equal(wanted, places) else clip[torch.from_numpy(back)]
+
+
+def _pictures(
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    found: _Listed,
+    places: Sequence[int],
+    short_side: int,
+    limits: Limits,
+) -> list[NDArray[np.uint8]] | None:
+    """The pictures (H, W, 3) at some places, rising, by PyAV; None if they are not what the list says."""
+    pictures, resize = list[NDArray[np.uint8]](), VideoReformatter()
+    for frame in _at(container, stream, found, places):
+        shape = shape_of(path, frame, short_side, limits) if frame else None
+        if frame is None or shape is None or shape[:2] != found.shape:
+            return None
+        pictures.append(picture_of(resize, frame, *shape))
+    return pictures
 
 
 @dataclass(frozen=True)
@@ -213,7 +236,8 @@ def _at(
 
 
 class VideoReader:
-    """Decodes files as `read_video` does, and keeps those used last, up to `cache_bytes` of pictures.
+    """Decodes files as `read_video` does, and keeps whole videos while there is room: in the cache that is in force
+    (`bench.data.loading`), else up to `cache_bytes` of pictures in memory.
 
     short_side: pixels. rate: frames a second, None for every frame.
     """
@@ -234,28 +258,99 @@ class VideoReader:
         if path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
-        video = read_video(path, self.short_side, self.rate, self.limits)
-        self._kept[path] = video
-        self._bytes += video.nbytes
-        while self._bytes > self.cache_bytes:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        cache, key = loading().opened_cache, ""
+        if cache:
+            key = self._key(path)
+            if (video := cache.read(key, range)) is not None:
+                return video
+        video = self._whole(path)
+        if cache and video.nbytes <= cache.largest:
+            cache.write(key, video)
+            return video
+        if video.nbytes <= self._memory:
+            self._kept[path] = video
+            self._bytes += video.nbytes
+            while self._bytes > self._memory:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return video
 
     def clip(self, path: Path, choose: Callable[[int], Sequence[int]]) -> Tensor:
         """The frames `choose(T)` of a video of T frames, uint8 (n, H, W, 3).
 
-        Videos are decoded whole, and kept, while there is room for them; then only what is asked for is decoded.
+        Videos are decoded whole, and kept, while there is room for them; then only what is asked for is decoded. What
+        can be read either way is read, so that it does not turn on what is kept.
 
         Raises:
             DataError: the file cannot be read; the message names it.
         """
+        cache, key = loading().opened_cache, ""
+        if cache:
+            key = self._key(path)
+            if (clip := cache.read(key, choose)) is not None:
+                return clip
         if path not in self._kept:
-            room = self.cache_bytes - self._bytes
-            clip = read_clip(path, choose, self.short_side, self.rate, self.limits, room)
+            room = cache.largest if cache else self._memory - self._bytes
+            try:
+                clip = self._part(path, choose, room, cache, key)
+            except DataError:
+                clip = None
             if clip is not None:
                 return clip
-        video = self(path)
+        try:
+            video = self(path)
+        except DataError:
+            if (clip := self._part(path, choose, 0, None, key)) is None:
+                raise
+            return clip
         return video[torch.tensor(choose(len(video)), dtype=torch.int64)]
+
+    def _part(
+        self, path: Path, choose: Callable[[int], Sequence[int]], whole: int, cache: Cache | None, video: str
+    ) -> Tensor | None:
+        """As `read_clip`; what is fixed of a long video is cached by its frames. video: its key, taken before this."""
+        if cache is None or not isinstance(choose, Fixed):
+            return read_clip(path, choose, self.short_side, self.rate, self.limits, whole)
+        key = ""
+
+        def chosen(length: int) -> Sequence[int]:
+            nonlocal key
+            frames = [int(frame) for frame in choose(length)]
+            key = part_of(video, frames)
+            if (clip := cache.read(key, range)) is not None:
+                raise _Cached(clip)
+            return frames
+
+        try:
+            clip = read_clip(path, chosen, self.short_side, self.rate, self.limits, whole)
+        except _Cached as found:
+            return found.clip
+        if clip is not None:
+            cache.write(key, clip)
+        return clip
+
+    def _whole(self, path: Path) -> Tensor:
+        """By the decoder in force where it can, else by PyAV."""
+        if loading().opened_decoder.frames:
+            with suppress(DataError):
+                if (video := read_clip(path, range, self.short_side, self.rate, self.limits)) is not None:
+                    return video
+        return read_video(path, self.short_side, self.rate, self.limits)
+
+    def _key(self, path: Path) -> str:
+        return key_of(path, self.short_side, self.rate, self.limits or Limits(), loading().opened_decoder.version)
+
+    @property
+    def _memory(self) -> int:
+        """Bytes of pictures that this process may keep; a worker keeps none, since no other would find them there."""
+        return 0 if get_worker_info() else self.cache_bytes
+
+
+class _Cached(Exception):
+    """The clip that was about to be decoded is in the cache."""
+
+    def __init__(self, clip: Tensor) -> None:
+        super().__init__()
+        self.clip = clip
 
 
 def check_video(path: Path) -> None:

@@ -11,7 +11,24 @@ from typing import Annotated, Literal
 import typer
 from typer import Option
 
-from bench.options import DataOptions, DataRoot, Frames, Json, Name, Options, ProfileName, Results, Seed, named, pairs
+from bench.options import (
+    CacheFolder,
+    CacheSize,
+    DataOptions,
+    DataRoot,
+    DecoderName,
+    Frames,
+    Json,
+    LoadingWorkers,
+    Name,
+    Options,
+    ProfileName,
+    Results,
+    Seed,
+    named,
+    pairs,
+    read_with,
+)
 
 RULE, SEEN = "When feature maps are redundant", "What is looked at"
 
@@ -53,6 +70,10 @@ def inspect_(
         int, Option(min=2, help="Layers with smaller maps are left out.", rich_help_panel=RULE)
     ] = 16,
     results: Results = Path("runs"),
+    workers: LoadingWorkers = None,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 32.0,
+    decoder: DecoderName = "pyav",
     as_json: Json = False,
 ) -> None:
     """Looks into a trained run: redundancy of its feature maps, or what its decisions compute, clip by clip.
@@ -67,6 +88,7 @@ def inspect_(
     from bench.inspection.settings import Rule, Settings
     from bench.inspection.store import InspectionError
 
+    read_with(workers, cache, cache_size, decoder)
     setting = profiles.load(profile)
     setting = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
     if not 0 < correlation <= 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench.data.sampling import chosen_rows, test_batches
 from bench.data.split import annotated
 from bench.environment import environment
 from bench.experiment import Experiment, Run, run
+from bench.flow import to_device
 from bench.inspection import clips, png
 from bench.inspection.policy import NoDecisionsError, computed
 from bench.inspection.redundancy import ALONG, FIGURES, Likeness, Redundancy, as_clips, likeness, watched
@@ -32,13 +34,13 @@ from bench.inspection.store import (
     Layer,
     Pair,
     Sheet,
-    read_inspection,
     units_of,
 )
+from bench.memory import Halving, MemoryShortError
 from bench.method import Batch
 from bench.profiles import Profile
 from bench.records import read_samples
-from bench.training import to_device
+from bench.short_of_memory import short_of_memory
 
 TOGETHER = 16
 """Clips in a batch."""
@@ -66,13 +68,22 @@ def inspect(
     _check_layer(one.method, settings.layer)
     store = InspectionStore(results / "records" / "inspected")
     identity = InspectionIdentity(run=one.identity, settings=settings)
-    path = store.path(identity)
-    if path.exists():
-        return Inspection("yours", path, read_inspection(path))
-    with one.lock() as held:
-        if not held:
-            raise InspectionError(f"{experiment.label}: another process is at it in {results}")
-        one.train()  # to the end already: the weights
+    record = store.find(identity)
+    if record is None:
+        with one.lock(wait=True):
+            record = store.kept(identity) or store.write(*_inspected(one, identity, announce))
+    return Inspection("yours", store.path(identity), record)
+
+
+def _inspected(
+    one: Run, identity: InspectionIdentity, announce: Callable[[float], None]
+) -> tuple[InspectionRecord, pd.DataFrame | None]:
+    """The inspection of a run that was trained, and its figures by clip; what fails on the way is its reason.
+
+    Raises:
+        MemoryShortError: memory does not suffice: a larger device may do better.
+    """
+    one.train()  # to the end already: the weights
     started = time.monotonic()
     protocol = {"split": "test", "views": "one centre clip", "batch": TOGETHER, "device": one.method.device.type}
     record = InspectionRecord(
@@ -84,12 +95,14 @@ def inspect(
         classes=list(one.dataset.test.classes),
     )
     try:
-        values, samples = _Look(one, settings, announce).found()
-    except (RuntimeError, NoDecisionsError) as error:  # RuntimeError: torch's own, such as too little memory
+        values, samples = _Look(one, identity.settings, announce).found()
+    except (RuntimeError, NoDecisionsError) as error:  # RuntimeError: torch's own
+        if short_of_memory(error):
+            raise MemoryShortError(f"{one.experiment.label}: inspection: out of memory") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
-        return Inspection("yours", path, store.write(record.model_copy(update={"status": "failed", "reason": reason})))
+        return record.model_copy(update={"status": "failed", "reason": reason}), None
     values["seconds"] = round(time.monotonic() - started, 1)
-    return Inspection("yours", path, store.write(record.model_copy(update=values), samples))
+    return record.model_copy(update=values), samples
 
 
 class _Look:
@@ -125,11 +138,11 @@ class _Look:
     def _clips(self, redundancy: Redundancy | None) -> pd.DataFrame:
         """One row a clip that can be read; `rows` are those from here on."""
         seen, motion, figures = list[NDArray[np.int64]](), list[NDArray[np.float32]](), list[Tensor]()
+        compared = Halving("inspection", partial(_compared, redundancy)) if redundancy else None
         for number, batch in enumerate(self._batches(self.rows)):
             seen.append(batch.index.cpu().numpy())
             motion.append(clips.estimated_motion(batch.sample, self.method.spec))
-            if redundancy:
-                figures.append(redundancy.add(batch.sample))
+            figures += compared(batch) if compared else []
             self.announce(min(1.0, (number + 1) * TOGETHER / len(self.rows)))
         if not seen:
             raise InspectionError(f"{self.one.dataset.name}: none of the clips to look at can be read")
@@ -176,6 +189,10 @@ class _Look:
         maps, why = as_clips(seen[0], 1)
         assert maps is not None, why
         return [pair for along in ALONG if (pair := _closest(maps[0], along, wanted, int(self.rows[0]), self.settings))]
+
+
+def _compared(redundancy: Redundancy, batch: Batch) -> Tensor:
+    return redundancy.add(batch.sample)
 
 
 def _check_layer(method: nn.Module, layer: str) -> None:

@@ -6,7 +6,6 @@ Read without torch. The inspections of the runs in a folder of records lie in it
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,10 @@ import pandas as pd
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from bench.faults import first_fault
+from bench.files import kept, read_model, sealed, sound, whole, write_atomically
 from bench.inspection import png
 from bench.inspection.settings import Settings
-from bench.records import Identity, Strict, read_samples, write_atomically
+from bench.records import Identity, RecordError, Strict, read_samples, sample_bytes
 
 SCHEMA = 1
 REVISION = 1
@@ -37,6 +37,10 @@ Png = Annotated[str, AfterValidator(_readable)]
 
 class InspectionError(Exception):
     """An inspection cannot be made, or a stored one is not what it should be; one line."""
+
+
+BROKEN = (InspectionError, RecordError)
+"""What reading a stored inspection with its figures by clip may raise."""
 
 
 class InspectionIdentity(Strict):
@@ -195,53 +199,79 @@ class InspectionStore:
                 "samples_sha256": hashlib.sha256(data).hexdigest(),
             }
             record = record.model_copy(update=own)
-        write_atomically(path, record.model_dump_json(indent=1).encode() + b"\n")
+        write_atomically(path, sealed(record.model_dump_json(indent=1)))
         return record
+
+    def find(self, identity: InspectionIdentity) -> InspectionRecord | None:
+        """What is stored of this inspection; None if nothing is, or it is broken."""
+        return sound(self.path(identity), read_whole, BROKEN)
+
+    def kept(self, identity: InspectionIdentity) -> InspectionRecord | None:
+        """As `find`, and sets aside what is broken: only for who holds the run's lock."""
+        path = self.path(identity)
+        return kept(path, read_whole, BROKEN, [path.with_suffix(".parquet")])
 
     def __iter__(self) -> Iterator[tuple[Path, InspectionRecord]]:
         """Every inspection, in the order of file names."""
-        for path in sorted(self.folder.glob("*.json")):
-            yield path, read_inspection(path)
+        return self.whole(None)
+
+    def whole(self, faults: list[str] | None) -> Iterator[tuple[Path, InspectionRecord]]:
+        """Every inspection that is whole with its figures by clip, in the order of file names.
+
+        faults: gets a line for each that is not; without it, that is raised, and the figures are not looked at.
+        """
+        read = read_inspection if faults is None else read_whole
+        return whole(sorted(self.folder.glob("*.json")), read, BROKEN, faults)
 
 
 def read_inspection(path: Path) -> InspectionRecord:
     """Reads one inspection.
 
     Raises:
-        InspectionError: the file is not one of this schema; names file and field.
+        InspectionError: the file is not one of this schema, or not as it was written; names file and field.
     """
-    try:
-        return InspectionRecord.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        raise InspectionError(f"{path}: {first_fault(error)}") from None
-    except (OSError, ValueError) as error:
-        raise InspectionError(f"{path}: not a readable inspection: {error}") from None
+    return read_model(path, InspectionRecord, InspectionError, "inspection")
 
 
-def inspections(stores: Iterable[tuple[str, Path]]) -> list[Inspection]:
+def read_whole(path: Path) -> InspectionRecord:
+    """Reads one inspection, and holds its figures by clip, if it has them, against the checksum.
+
+    Raises:
+        InspectionError: as `read_inspection`.
+        RecordError: the figures are missing, or not those that were recorded.
+    """
+    record = read_inspection(path)
+    if record.samples_file is not None:
+        sample_bytes(path, record)
+    return record
+
+
+def inspections(stores: Iterable[tuple[str, Path]], faults: list[str] | None = None) -> list[Inspection]:
     """What lies in the folder "inspected" beside the records of each store; without one, nothing.
 
     Folders of one label are one store: of what several of them hold the last one's counts.
 
+    faults: gets a line for each that is broken.
+
     Raises:
-        InspectionError: a file is not an inspection; names file and field.
+        InspectionError: without `faults`, a file is not an inspection; names file and field.
     """
     found = {
         (label, path.name): Inspection(label, path, record)
         for label, folder in stores
-        for path, record in InspectionStore(folder / "inspected")
+        for path, record in InspectionStore(folder / "inspected").whole(faults)
     }
     return list(found.values())
 
 
 def standard(records: Path, run: Identity) -> Inspection | None:
-    """The inspection at the stated settings of a run whose record is in the folder `records`; None if there is none.
+    """The inspection at the stated settings of a run whose record is in the folder `records`.
 
-    Raises:
-        InspectionError: the file is not an inspection; names file and field.
+    None if there is none or it is broken, which `inspections` says.
     """
-    path = InspectionStore(records / "inspected").path(InspectionIdentity(run=run))
-    return Inspection("", path, read_inspection(path)) if path.exists() else None
+    store, identity = InspectionStore(records / "inspected"), InspectionIdentity(run=run)
+    record = store.find(identity)
+    return Inspection("", store.path(identity), record) if record else None
 
 
 def units_of(details: Mapping[str, Any]) -> list[Unit]:

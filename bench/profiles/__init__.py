@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.faults import first_fault
 from bench.recipe import Recipe
@@ -75,18 +75,21 @@ class Fitted(Strict):
 class Profile(Strict):
     """One setting.
 
-    fitted: by the name of a network, or of a method that stands on none, what it has otherwise.
+    fitted: by the name of a network, or of a method that stands on none, what it has otherwise. folds: of
+    cross-validation: `reproduce` runs everything in each, as the data set's option "fold".
 
     network: options given to every network that takes them (such as its width). method: options per method
     ("vared", "arnet"). scales: factors, one drawn for each training sample, by which its pictures are rescaled. seeds:
-    of the main pair; other_seeds: of every other row. main_rows: "table/row" ids that get `seeds`. methods: run besides
-    what the tables need, by name, or as {method, options}. sampling: "dense" (with stride) or "uniform". also: profiles
-    that `reproduce` runs after this one. smoke: whether it only shows that everything runs, for no verdict.
+    of the main pair; other_seeds: of every other row, by default the same. main_rows: "table/row" ids that get `seeds`.
+    methods: run besides what the tables need, by name, or as {method, options}. sampling: "dense" (with stride) or
+    "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it only shows that everything runs,
+    for no verdict.
     """
 
     name: str
     description: str
     dataset: str
+    folds: list[int] = Field(default_factory=list)
     dataset_options: dict[str, Any] = Field(default_factory=dict)
     size: int
     network: dict[str, Any] = Field(default_factory=dict)
@@ -100,7 +103,7 @@ class Profile(Strict):
     tables: list[str]
     frames: list[int]
     seeds: list[int]
-    other_seeds: list[int]
+    other_seeds: list[int] = Field(default_factory=lambda told: told["seeds"])
     main_rows: list[str] = Field(default_factory=list)
     methods: list[str | Chosen] = Field(default_factory=list)
     also: list[str] = Field(default_factory=list)
@@ -120,6 +123,7 @@ class Profile(Strict):
             "methods",
             "also",
             "smoke",
+            "folds",
         }
         told = self.model_copy(update={"method": {}}).model_dump(mode="json", exclude=prose)
         for part, field, default in LATE:  # a record made before there was such a field keeps its identity
@@ -127,6 +131,30 @@ class Profile(Strict):
             if inside[field] == default:
                 del inside[field]
         return _digest(json.dumps(told, separators=(",", ":"), ensure_ascii=False))
+
+    def in_folds(self) -> list[Profile]:
+        """The setting in each of its folds; itself where there are none."""
+        told = [{**self.dataset_options, "fold": fold} for fold in self.folds]
+        return [self.model_copy(update={"dataset_options": options}) for options in told] or [self]
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the first of its folds, the one in which networks are timed and looked into."""
+        return not self.folds or self.dataset_options.get("fold") == self.folds[0]
+
+    @property
+    def across_folds(self) -> str:
+        """The digest that the settings of all folds have in common."""
+        options = {key: value for key, value in self.dataset_options.items() if key != "fold"}
+        return self.model_copy(update={"dataset_options": options}).setting
+
+    @field_validator("folds")
+    @classmethod
+    def _once(cls, folds: list[int]) -> list[int]:
+        """Every fold is run once."""
+        if len({*folds}) < len(folds):
+            raise ValueError("a fold is named twice")
+        return folds
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -195,6 +223,6 @@ def load(name: str) -> Profile:
     try:
         return Profile.model_validate(tomllib.loads(path.read_text()))
     except ValidationError as error:
-        raise ProfileError(f"{path.name}: {first_fault(error)}") from None
+        raise ProfileError(f"{path.name}: {first_fault(error, Profile)}") from None
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: {error}") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.records import write_atomically
+from bench.files import write_atomically
 from bench.regression.costs import Offender, compare, entries, measure, read_lock, write_lock
 from bench.regression.gate import Result, Tell, against_commit, against_lock, described
 from bench.regression.speed_lock import SpeedLock, changed_speeds, measure_lock, read_speed_lock

@@ -18,8 +18,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from bench import registry
 from bench.cost import CountError, count_meta
 from bench.faults import first_fault
+from bench.files import write_atomically
 from bench.method import Method
-from bench.records import Strict, write_atomically
+from bench.records import Strict
 from bench.tables.schema import Table
 from bench.tables.static_costs import key
 from bench.weights import spec_of

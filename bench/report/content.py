@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.inspection.store import Inspection, inspections
 from bench.report.logs import Log, logs
 from bench.tables.comparison import Line, compare, frames
+from bench.tables.floors import Floor, floor_records, floors
 from bench.tables.join import Joined, join
 from bench.tables.newcomer import with_method
 from bench.tables.runs import Block, blocks
@@ -23,21 +24,24 @@ class Content:
     """Everything that pages and pictures are drawn from.
 
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
-    measures them. compared: where several methods were run on the same data at as many frames. speeds: the timings as
-    lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the path of the
-    record's file; undrawn: what is wrong with those that cannot be drawn. highlight: the name of a method that is
-    marked, "" for none.
+    measures them. compared: where several methods were run on the same data at as many frames. floors: what these data
+    give without a network. speeds: the timings as lines. costs: of static networks. inspections: of trained networks,
+    one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those that cannot be
+    drawn. left_out: what is wrong with each stored file that is broken. highlight: the name of a method that is marked,
+    "" for none.
     """
 
     found: Sequence[Block]
     timed: Sequence[Timing]
     joined: Sequence[Joined]
     compared: Sequence[tuple[Block, int, Sequence[Line]]] = ()
+    floors: Sequence[tuple[Block, int, Sequence[Floor]]] = ()
     speeds: Sequence[SpeedLine] = ()
     costs: Sequence[CostLine] = ()
     inspections: Sequence[Inspection] = ()
     logs: Mapping[Path, Log] = field(default_factory=dict)
     undrawn: Sequence[str] = ()
+    left_out: Sequence[str] = ()
     highlight: str = ""
 
 
@@ -52,29 +56,31 @@ def gather(
 
     Raises:
         TableError: a table file is faulty, or there is no table of that name.
-        RecordError: a record is faulty, or its per-video file is missing or changed.
-        SpeedError: a timing is faulty.
-        InspectionError: an inspection is faulty.
     """
-    found, timed, (curves, undrawn) = blocks(stores), timings(stores), logs(stores)
+    left_out: list[str] = []
+    rules = floor_records(stores, left_out)
+    found, timed, (curves, undrawn) = blocks(stores, left_out), timings(stores, left_out), logs(stores)
+    looked = inspections(stores, left_out)
     tables = [load(id, published) for id in only or ids(published)]
+    lines = [] if only else _lines(found, timed)
     tables = [with_method(one, highlight, found) if one.id == table else one for one in tables]
     return Content(
         found,
         timed,
         [join(table, found, timed) for table in tables],
-        compared=_comparisons(found, timed) if not only else [],
+        compared=[entry for entry in lines if len(entry[2]) > 1],
+        floors=[(block, count, floors(block, count, rules, methods)) for block, count, methods in lines],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
         costs=cost_lines(tables, reference(published)),
-        inspections=inspections(stores),
+        inspections=looked,
         logs=curves,
         undrawn=undrawn,
+        left_out=left_out,
         highlight=highlight,
     )
 
 
-def _comparisons(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:
-    """Where at least two methods were run on the same data at as many frames: (block, frames, lines)."""
+def _lines(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:
+    """What was finished on the same data at as many frames: (block, frames, its methods)."""
     judged = [block for block in found if not block.smoke]
-    lines = [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]
-    return [entry for entry in lines if len(entry[2]) > 1]
+    return [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.accuracy.intervals import Interval
-from bench.records import write_atomically
+from bench.files import write_atomically
 from bench.report import text, views
 from bench.report.content import Content
 from bench.tables.comparison import Control, Line, accuracies
@@ -193,8 +193,8 @@ def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, S
         what = f"at the published operating point, not trained ({point.setting.store}): {point.setting.where}"
         cells = [_cell(point.cells[one.id], one) if one.id in point.cells else "" for one in group.columns]
         yield False, [*empty, what, *cells]
-    if why := views.why_not(joined.rows[row.id]):
-        yield False, [*empty, f"not run: {why}"]
+    if why := views.missing(joined, row.id):
+        yield False, [*empty, why]
 
 
 def _cell(measured: Measured, column: Column) -> str:

@@ -5,23 +5,35 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.records import write_atomically
+from bench.files import locked, remove_leftovers, write_atomically
 from bench.report import latex
 from bench.report.content import Content, gather
 from bench.report.figures import Picture, pictures, save
 from bench.report.sources import Sources
-from bench.report.summary import summary
+from bench.report.summary import outcomes, summary
 from bench.report.templating import environment
 from bench.report.views import first_new
+from bench.tables.schema import load
 from bench.tables.verdicts import Verdict
 
+ANSWERS: Mapping[Verdict, str] = {
+    "holds": "**yes**",
+    "does not hold": "**no**",
+    "inconclusive": "**open**",
+    "not run": "not run",
+}
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "inconclusive", "not run")
+
+
+def _said(line: str) -> None:
+    print(f"left out: {line}", file=sys.stderr, flush=True)
 
 
 def render(
@@ -32,30 +44,55 @@ def render(
     *,
     highlight: str = "",
     table: str = "",
+    tell: Callable[[str], None] = _said,
 ) -> list[Path]:
     """Writes report.md and report.html to the folder `out`: all published tables, or `only` some, and the measured.
 
     Beside them tables.tex, with its tables in tables/, and in figures/ each picture as SVG and PDF. Where all tables
-    are rendered, files that the report there before names and this one does not are removed.
+    are rendered, results.md says what came out, and files that the report there before names and this one does not are
+    removed.
 
-    stores, highlight, table: as `bench.report.content.gather`. The same files and names give the same bytes.
+    stores, highlight, table: as `bench.report.content.gather`. tell: called with a line for each stored file that is
+    broken, and left out. The same files and names give the same bytes; two processes may render to one folder.
 
     Raises:
-        TableError, RecordError, SpeedError, InspectionError: as `gather`.
+        TableError: as `gather`.
+        OSError: a file cannot be written.
     """
     chosen = [only] if isinstance(only, str) else list(dict.fromkeys(only or []))
-    content = gather(published, stores, chosen, highlight, table)
-    drawn = [] if chosen else pictures(content)
-    earlier = [] if chosen else _named(out)
+    for name in chosen:  # a wrong one leaves no folder behind
+        load(name, published)
+    with locked(out / ".lock", wait=True):
+        content = gather(published, stores, chosen, highlight, table)
+        paths = _written(content, out, not chosen, [folder for _, folder in stores])
+        for path in paths:
+            remove_leftovers(path.parent, path.name)
+    for line in content.left_out:
+        tell(line)
+    return paths[-2:]
+
+
+def _written(content: Content, out: Path, everything: bool, folders: Sequence[Path]) -> list[Path]:
+    """Writes all files, the two pages last. everything: also the pictures. folders: whose paths pages do not show."""
+    drawn = pictures(content) if everything else []
+    earlier = _named(out) if everything else []
     paths = [path for picture in drawn for path in save(picture, out / "figures")] + latex.write(content, out)
     for path in {*earlier} - {*paths}:
         path.unlink(missing_ok=True)
-    values = _values(content, drawn)
-    for name, escape in (("report.md", False), ("report.html", True)):
+    values = _values(content, drawn) | {"left_out": [_short(line, folders) for line in content.left_out]}
+    results = [("results.md", False)] if everything else []  # of some tables it would be half of the answer
+    for name, escape in (*results, ("report.md", False), ("report.html", True)):
         page = environment(escape).get_template(f"{name}.j2").render(values, sources=Sources())
         write_atomically(out / name, page.encode())
         paths.append(out / name)
-    return paths[-2:]
+    return paths
+
+
+def _short(line: str, folders: Sequence[Path]) -> str:
+    """A line about a file, without the folder that it is in."""
+    for folder in folders:
+        line = line.replace(f"{folder}/", "")
+    return line
 
 
 def _named(out: Path) -> list[Path]:
@@ -75,6 +112,7 @@ def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:
     return {
         "blocks": content.found,
         "comparisons": content.compared,
+        "floors": content.floors,
         "joined": content.joined,
         "speeds": content.speeds,
         "costs": content.costs,
@@ -82,6 +120,8 @@ def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:
         "highlight": content.highlight,
         "first_new": first_new(content),
         "questions": questions,
+        "outcomes": outcomes(content),
+        "answers": ANSWERS,
         "total": sum((question.tally for question in questions), Counter()),
         "pictures": drawn,
         "undrawn": content.undrawn,

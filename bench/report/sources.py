@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.inspection.store import Inspection
 from bench.report import text
 from bench.speed.record import SpeedRecord
 from bench.tables.comparison import described
 from bench.tables.join import MeasuredRow
-from bench.tables.runs import Block, Run, flat
+from bench.tables.runs import Block, Run, flat, fold_of
 from bench.tables.schema import Row
 
 FROM_PROTOCOL = (
@@ -69,9 +70,9 @@ class Sources:
             *_chosen([run.record.protocol for run in runs], FROM_PROTOCOL),
             *_chosen([run.record.environment for run in runs], FROM_ENVIRONMENT),
         ]
-        looked = [run.inspection.record.identity.id for run in runs if run.inspection]
+        looked = [_looked(run, run.inspection) for run in runs if run.inspection]
         facts += [("inspections", ", ".join(looked))] if looked else []
-        return self._add("Measured", facts, [run.record.identity.id for run in runs])
+        return self._add("Measured", facts, [part.record.identity.id for run in runs for part in run.parts])
 
     def timings(self, store: str, records: Sequence[SpeedRecord]) -> Source:
         """Of timings of one method on one machine, from one store."""
@@ -86,7 +87,7 @@ class Sources:
             ("batch, precision", f"{who.batch}, {who.precision}"),
             ("seeds", seeds),
             ("device", f"{who.device}, {who.threads} thread{'' if who.threads == 1 else 's'}, torch {who.torch}"),
-            *_chosen([record.protocol for record in records], ("views", "decode", "rounds")),
+            *_chosen([record.protocol for record in records], ("views", "decode", "rounds", "dataset_options.fold")),
             *_chosen([record.environment for record in records], ("cuda", "commit")),
         ]
         return self._add("Timed", facts, [record.identity.id for record in records])
@@ -96,6 +97,13 @@ class Sources:
         facts = [*facts, ("records", ", ".join(records))]
         id = "source-" + hashlib.sha256(repr((title, facts)).encode()).hexdigest()[:10]
         return self._found.setdefault(id, Source(id, title, facts))
+
+
+def _looked(run: Run, found: Inspection) -> str:
+    """The id of its inspection, and of a run in folds which of them was looked into."""
+    who = found.record.identity
+    folds = [fold_of(part.record) for part in run.parts if part.record.identity == who.run]
+    return who.id + "".join(f", looked into in fold {fold}" for fold in folds if fold is not None)
 
 
 def _chosen(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[tuple[str, str]]:

@@ -10,8 +10,11 @@ from bench.report import text
 from bench.report.content import Content
 from bench.report.views import anchor, claim_key, compared, label
 from bench.tables.comparison import CONTROLS, TOLERANCE, described
-from bench.tables.join import ClaimResult
+from bench.tables.join import ClaimResult, Judged
+from bench.tables.newcomer import is_new
+from bench.tables.runs import Block
 from bench.tables.schema import Claim, Table
+from bench.tables.timings import Timing, learned
 from bench.tables.verdicts import Judgement, Verdict
 
 QUESTIONS = {
@@ -89,6 +92,21 @@ def summary(content: Content) -> list[Question]:
     return [Question(id, title, sorted(found[id], key=_rank)) for id, title in QUESTIONS.items() if found[id]]
 
 
+def outcomes(content: Content) -> list[Question]:
+    """As `summary`, but of every claim what each block of records says, and each machine."""
+    found: dict[str, dict[tuple[object, ...], Finding]] = {id: {} for id in QUESTIONS}
+    for joined in content.joined:
+        for result in joined.claims:
+            lines = [_in_block(joined.table, result.claim, item, content.timed) for item in _with_interval(result)]
+            for finding in [*_at_points(joined.table, result), *lines]:
+                key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
+                found[_question(joined.table, result.claim)].setdefault(key, finding)
+    for id, finding in _controlled(content):
+        found[id][finding.text, finding.subject, finding.on] = finding
+    told = {id: sorted(findings.values(), key=lambda one: (one.subject, *_rank(one))) for id, findings in found.items()}
+    return [Question(id, title, told[id]) for id, title in QUESTIONS.items() if told[id]]
+
+
 def _rank(finding: Finding) -> tuple[bool, int]:
     return not finding.machine, -finding.seeds
 
@@ -98,7 +116,7 @@ def _claimed(content: Content) -> Iterator[tuple[str, Finding]]:
     seen = set()
     for joined in content.joined:
         for result in joined.claims:
-            for finding in [*_at_points(joined.table, result), *_at_best(joined.table, result)]:
+            for finding in [*_at_points(joined.table, result), *_at_best(joined.table, result, content.timed)]:
                 key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
                 if key not in seen:
                     yield _question(joined.table, result.claim), finding
@@ -108,23 +126,42 @@ def _claimed(content: Content) -> Iterator[tuple[str, Finding]]:
 def _at_points(table: Table, result: ClaimResult) -> Iterator[Finding]:
     for setting, judgement in result.points:
         if judgement.interval is not None and setting:
-            on = f"full size, not trained; {setting.text}"
+            on = f"full size, not trained, decisions drawn to the published cost; {setting.text}"
             yield _finding(table, result.claim, judgement, on, machine=setting.where)
 
 
-def _at_best(table: Table, result: ClaimResult) -> Iterator[Finding]:
-    judged = [item for item in result.latest if item.judgement.interval is not None]
-    if judged:
-        best = max(judged, key=lambda item: item.judgement.seeds)
-        on = f"{best.block.dataset}, {text.seeds(best.judgement.seeds)}"
-        on += f"; {best.setting.text}" if best.setting else ""
-        yield _finding(table, result.claim, best.judgement, on, block=best.block.name)
+def _at_best(table: Table, result: ClaimResult, timed: Sequence[Timing]) -> Iterator[Finding]:
+    """What the records with most seeds say."""
+    if judged := _with_interval(result):
+        yield _in_block(table, result.claim, max(judged, key=lambda item: item.judgement.seeds), timed)
+
+
+def _with_interval(result: ClaimResult) -> list[Judged]:
+    return [item for item in result.latest if item.judgement.interval is not None]
+
+
+def _in_block(table: Table, claim: Claim, item: Judged, timed: Sequence[Timing]) -> Finding:
+    on = _on(item.block, item.judgement.seeds)
+    if item.setting:
+        stated = [one.record.protocol.get("dataset_options", {}) for one in learned(timed, item.block)]
+        folds = sorted({str(options["fold"]) for options in stated if "fold" in options})
+        on += f"; {item.setting.text}" + (f", timed in fold {' and '.join(folds)}" if folds else "")
+    return _finding(table, claim, item.judgement, on, block=item.block.name)
+
+
+def _on(block: Block, seeds: int) -> str:
+    return f"{block.dataset}{block.part}, profile {block.name}, {text.seeds(seeds)}"
 
 
 def _question(table: Table, claim: Claim) -> str:
-    """Which question a claim answers: against its static network, itself with other options, or another method."""
+    """Which question a claim answers: against its static network, itself with other options, or another method.
+
+    What a table claims of a new method is of it beside a plain network, which need not be under it.
+    """
     if claim.statistic in _ASKED:
         return _ASKED[claim.statistic]
+    if is_new(claim.row):
+        return "saves" if claim.statistic == "cost_ratio" else "loss"
     own, other = (table.row(id).experiment if id else None for id in (claim.row, claim.against))
     if own is None or other is None:
         return "others"
@@ -179,7 +216,7 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
                         figure=f"{text.points(control.gain, '+')} points",
                         interval=text.span(control.gain, "+") or "no interval",
                         margin=f"{control.of}, difference > 0 points, at {text.fixed(control.cost, 2)} of the cost",
-                        on=f"{block.dataset}, {text.seeds(line.seeds)}",
+                        on=_on(block, line.seeds),
                         link=compared(number),
                         place="Comparison",
                         reason=control.reason,

@@ -40,6 +40,7 @@ def ends(measured: Measured, column: Column) -> str:
     found = measured.found
     if found is None or math.isnan(found.low):
         return ""
+    found = shares(found) if column.unit == "%" else found
     low, high = _in_column(found.low, column), _in_column(found.high, column)
     return "" if low == high else f"{low} to {high}"
 
@@ -104,8 +105,14 @@ def points(found: Interval, sign: str = "") -> str:
 
 
 def span(found: Interval, sign: str = "") -> str:
-    """Its interval, or nothing where there is none."""
+    """Its interval, or nothing where there is none; with `sign` of a difference, else of a share."""
+    found = found if sign else shares(found)
     return "" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}".replace("-", MINUS)
+
+
+def shares(found: Interval) -> Interval:
+    """As shown: an interval by the formula may go beyond 0 to 100 %, a share cannot."""
+    return Interval(found.value, *(min(max(end, 0.0), 100.0) if math.isfinite(end) else end for end in found[1:]))
 
 
 def fixed(value: float, digits: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,6 +13,7 @@ from bench.records import Identity, Record
 from bench.report import text
 from bench.report.content import Content
 from bench.tables.comparison import described
+from bench.tables.floors import Floor
 from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow
 from bench.tables.newcomer import is_new
 from bench.tables.runs import Block, Run, flat
@@ -20,6 +21,9 @@ from bench.tables.schema import Claim, Column, Erratum, Row, Table
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.speeds import Setting, setting
 from bench.tables.static_costs import REPRODUCED, CostLine, StaticCost
+
+FEW = 4
+"""Methods that a line names."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,21 @@ def why_not(rows: Sequence[MeasuredRow]) -> str:
     return text.reasons(missing, len(measured(rows))) if missing else ""
 
 
+def missing(joined: Joined, row: str) -> str:
+    """Why a row was not run where it was not, and why it was not timed at its published operating point."""
+    run, timed = why_not(joined.rows[row]), joined.untimed.get(row, "")
+    parts = [f"not run: {run}"] if run else []
+    return ". ".join([*parts, f"Speed at the published operating point: {timed}"] if timed else parts)
+
+
+def by_reason(untimed: Mapping[str, str]) -> dict[str, list[str]]:
+    """Rows by why they were not timed; those that only wait, together."""
+    found: dict[str, list[str]] = {}
+    for row, reason in untimed.items():
+        found.setdefault(reason.partition(": speed --table")[0], []).append(row)
+    return found
+
+
 def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
     """What earlier revisions were judged to be, where they were run."""
     return [(claim, item) for claim in claims for item in claim.earlier]
@@ -170,7 +189,7 @@ def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
 
 def settings(block: Block, part: str) -> list[tuple[str, str]]:
     """The "protocol" or "environment" of a block's records."""
-    return text.settings(getattr(run.record, part) for run in block.runs)
+    return text.settings(getattr(record, part) for record in records(block))
 
 
 def timing_settings(lines: Sequence[SpeedLine], part: str) -> list[tuple[str, str]]:
@@ -207,12 +226,12 @@ def at_points(lines: Sequence[SpeedLine], wanted: bool) -> list[SpeedLine]:
 
 def notes(block: Block) -> list[str]:
     """What the records note of their data and their run, each note once."""
-    return list(dict.fromkeys(note for run in block.runs for note in run.record.notes))
+    return list(dict.fromkeys(note for record in records(block) for note in record.notes))
 
 
 def records(block: Block) -> list[Record]:
     """The records of a block, in the order of their file names."""
-    return [run.record for run in block.runs]
+    return [part.record for run in block.runs for part in run.parts]
 
 
 def most_seeds(block: Block) -> int:
@@ -260,6 +279,44 @@ def _agreement(block: Block, name: str, runs: Sequence[Run]) -> Agreement:
     return Agreement(
         block, who.method, name, samples, accounted, executed, records[0].static_macs, records[0].fvcore_macs
     )
+
+
+def named(methods: Sequence[str]) -> str:
+    """Methods in a line; many by their number and the first few."""
+    rest = len(methods) - FEW
+    return "; ".join(methods[:FEW]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def unmeasured(block: Block, frames: int, found: Sequence[Floor]) -> str:
+    """What is said where no floor was measured of a block's data, with the command that does; "" where one was."""
+    if any(floor.measured for floor in found):
+        return ""
+    fold = block.runs[0].record.protocol.get("dataset_options", {}).get("fold")
+    words = [f"--profile {block.profile} --frames {frames}"]
+    words += [f"--data-option fold={fold}"] if fold is not None and not block.folds else []
+    words += ["--coarse"] if block.answers == "classes" else []
+    return f"no floor of exactly these data: vared-bench data floor {' '.join(words)} --results runs"
+
+
+def networks(blocks: Sequence[Block]) -> list[str]:
+    """What was trained, a line for each block that has a finished run: size of input, and of networks."""
+    return [
+        f"{block.dataset}{block.part}, profile {block.name}: {_scale(block)}"
+        for block in blocks
+        if _finished(block) and not block.smoke
+    ]
+
+
+def _scale(block: Block) -> str:
+    record = next(run.record for run in block.runs if run.record.status == "done")
+    counts = sorted({who.frames for who in _finished(block)})
+    sizes = sorted({who.size for who in _finished(block)})
+    input = f"{' and '.join(map(str, counts))} frame{'' if counts == [1] else 's'} of "
+    input += " or ".join(f"{size} × {size}" for size in sizes)
+    if "network" not in record.protocol:
+        return input
+    told = [f"{key.replace('_', ' ')} {value}" for key, value in record.protocol["network"].items()]
+    return f"{input}, {'networks with ' + ', '.join(told) if told else 'networks at full width'}"
 
 
 def reproduced(lines: Sequence[CostLine]) -> str:

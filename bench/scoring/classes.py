@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from torch import Tensor
 from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
 from bench.accuracy.intervals import Interval, interval
 from bench.data.sampling import chosen_rows, test_batches
-from bench.distributed import in_turns
+from bench.distributed import agree_on_left_out, in_turns
+from bench.flow import to_device
+from bench.memory import Halving
 from bench.method import Batch, Method, Prediction
 from bench.scoring.base import Pass, Scoring
-from bench.training import TrainingError, to_device
+from bench.training import TrainingError
 
 
 class Classes(Scoring):
@@ -48,8 +51,9 @@ class Classes(Scoring):
             prediction = method(item.sample, data.policy.rows(item.index))
             return item.index.tolist(), _logits(prediction).float().softmax(1).cpu().numpy()
 
-        for index, shares in in_turns(batches, answer):
+        for index, shares in chain.from_iterable(in_turns(batches, Halving("evaluation", answer))):
             np.add.at(total, [position[row] for row in index], shares)
+        agree_on_left_out(split)
         if not np.isfinite(total).all():
             raise TrainingError("the logits are not finite")
         read = total.any(1)  # softmax leaves no row of zeros

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from bench.accuracy.intervals import Interval
 from bench.accuracy.pooled import Name, pooled_interval
 from bench.accuracy.segmentation import counts
-from bench.data.sampling import chosen_rows, normalised
+from bench.data.cutting import normalised
+from bench.data.sampling import chosen_rows
 from bench.data.scale import padded, rescaled, windows
 from bench.data.split import annotated
 from bench.distributed import in_turns
-from bench.method import Method, Prediction
+from bench.memory import Halving
+from bench.method import Batch, InputSpec, Method, Prediction
 from bench.scoring.base import Pass, Scoring
 from bench.training import TrainingError
 
@@ -44,8 +46,13 @@ class Masks(Scoring):
         assert split is not None
         rows = chosen_rows(split, data.views.video_videos).tolist()
 
+        def answer(item: Batch) -> Tensor:
+            return _masks(method(item.sample.to(method.device), data.policy.rows(item.index))).float().softmax(1).cpu()
+
+        answers = Halving("evaluation", answer)
+
         def counted(row: int) -> dict[str, Any]:
-            shares = whole(method, split.video(row), row, data)
+            shares = whole(answers, split.video(row), row, method.spec, data)
             return {"index": row, **counts(shares.argmax(0).numpy(), split.annotation(row).numpy(), len(shares))}
 
         return pd.DataFrame(list(in_turns(lambda rank, size: rows[rank::size], counted))), {}
@@ -56,29 +63,33 @@ class Masks(Scoring):
         return {name: pooled_interval(name, [known]) for name in FIGURES}
 
 
-def whole(method: Method, picture: Tensor, row: int, data: Pass) -> Tensor:
+Answers = Callable[[Batch], Sequence[Tensor]]
+"""Softmax (n, K, S, S) of the parts of a batch of windows."""
+
+
+def whole(answers: Answers, picture: Tensor, row: int, spec: InputSpec, data: Pass) -> Tensor:
     """Softmax (K, H, W) of a whole picture, uint8 (1, H, W, C), averaged over scales and over windows that overlap."""
     height, width = picture.shape[1:3]
     total: Tensor | float = 0.0
     for factor in data.views.scales:
-        seen = _seen(method, rescaled(picture, factor), row, data)
+        seen = _seen(answers, rescaled(picture, factor), row, spec, data)
         total = total + F.interpolate(seen.unsqueeze(0), (height, width), mode="bilinear", align_corners=False)[0]
     assert isinstance(total, Tensor)
     return total / len(data.views.scales)
 
 
-def _seen(method: Method, picture: Tensor, row: int, data: Pass) -> Tensor:
+def _seen(answers: Answers, picture: Tensor, row: int, spec: InputSpec, data: Pass) -> Tensor:
     """As `whole`, at one scale."""
-    size, (height, width) = method.spec.size, picture.shape[1:3]
+    size, (height, width) = spec.size, picture.shape[1:3]
     picture = padded(picture.movedim(3, 1), size, 0).movedim(1, 3)
     high, wide = picture.shape[1:3]
     places = windows(high, wide, size)
     total: Tensor | float = 0.0
     for first in range(0, len(places), data.batch):
         part = places[first : first + data.batch]
-        cuts = normalised(torch.stack([picture[:, y : y + size, x : x + size] for y, x in part]), method.spec)
-        prediction = method(cuts.to(method.device), data.policy.rows(torch.full((len(part),), row)))
-        for (y, x), share in zip(part, _masks(prediction).float().softmax(1).cpu(), strict=True):
+        cuts = normalised(torch.stack([picture[:, y : y + size, x : x + size] for y, x in part]), spec)
+        shares = torch.cat([*answers(Batch(cuts, None, torch.full((len(part),), row)))])
+        for (y, x), share in zip(part, shares, strict=True):
             total = total + F.pad(share, (x, wide - x - size, y, high - y - size))
     assert isinstance(total, Tensor)
     return (total / total.sum(0))[:, :height, :width]  # as many windows as see a pixel, each with a sum of 1

@@ -43,6 +43,10 @@ class CheatError(SpeedError):
         super().__init__(f"{name}: {cheat}")
 
 
+class BusyError(CheatError):
+    """A method was caught by the clock alone: on a machine that is busy with something else an honest one may be."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A snapshot of a prediction: its values (B, ...), boxes as sums over those of a sample, decisions and cost."""
@@ -223,12 +227,12 @@ def in_sight(name: str, seconds: Sequence[float], walls: Sequence[float]) -> Non
     """The device's time and the caller's must agree.
 
     Raises:
-        CheatError: the device still worked when the events of its stream had passed.
+        BusyError: the device still worked when the events of its stream had passed.
     """
     device, caller = median(seconds), median(walls)
     share, least = HIDDEN
     if caller - device > max(share * device, least):
-        raise CheatError(
+        raise BusyError(
             name, f"works out of its stream's sight: {device * 1e3:.3g} ms by events, {caller * 1e3:.3g} ms in all"
         )
 
@@ -237,7 +241,7 @@ def same_when_seen(name: str, arm: Callable[[Any], Any], fresh: Callable[[int], 
     """Shows inputs that are new, each twice over in copies of its own.
 
     Raises:
-        CheatError: every second sight was much faster than every first.
+        BusyError: every second sight was much faster than every first.
     """
     first: list[float] = []
     again: list[float] = []
@@ -246,7 +250,7 @@ def same_when_seen(name: str, arm: Callable[[Any], Any], fresh: Callable[[int], 
             seconds.append(clock.time(arm, fresh(number)).seconds)
     if min(first) > REPEATED * max(again):
         once, twice = (f"{median(seconds) * 1e3:.3g} ms" for seconds in (first, again))
-        raise CheatError(name, f"is faster on input that it has seen: {twice}, at first sight {once}")
+        raise BusyError(name, f"is faster on input that it has seen: {twice}, at first sight {once}")
 
 
 def done_on_return(
@@ -259,7 +263,8 @@ def done_on_return(
     """Calls once; then nothing may happen to the answer, nor anything that takes processor time.
 
     Raises:
-        CheatError: something does.
+        CheatError: the answer changes.
+        BusyError: the process goes on computing.
     """
     prediction = call()
     before = snapshot(name, prediction)
@@ -270,4 +275,4 @@ def done_on_return(
     if not torch.equal(snapshot(name, prediction).values, before.values):
         raise CheatError(name, "was not done when it returned: its answer changed afterwards")
     if busy > IDLE:
-        raise CheatError(name, f"works on after it has returned: {busy:.0%} of a core")
+        raise BusyError(name, f"works on after it has returned: {busy:.0%} of a core")

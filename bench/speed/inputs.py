@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.data.sampling import Sampling, test_batches
 from bench.data.split import Split
+from bench.flow import to_device
 from bench.method import Batch, InputSpec, Method
 from bench.policy import Forced, Policy
 from bench.speed.record import SpeedError
-from bench.training import to_device
 
 Stream = Literal["warm", "timed"]
 POOL_BYTES = 512 << 20  # of different clips, as float32

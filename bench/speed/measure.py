@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from time import monotonic
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+from bench.distributed import first, from_first
 from bench.environment import environment
 from bench.method import Prediction
 from bench.speed import figures, guards, roofline, telemetry, truth
@@ -21,11 +22,12 @@ from bench.speed.allocator import keep_buffers
 from bench.speed.arms import Arms, TimedArm
 from bench.speed.clock import clock_of
 from bench.speed.forms import channels_last, tensor_cores
-from bench.speed.guards import CheatError
+from bench.speed.guards import BusyError, CheatError
 from bench.speed.inputs import Given
 from bench.speed.pair import Job, Pair
 from bench.speed.pairing import Times, interleave, warm_up
-from bench.speed.record import Arm, SpeedRecord, SpeedStore
+from bench.speed.record import Arm, SpeedIdentity, SpeedRecord, SpeedStore
+from bench.speed.side_by_side import Start, of_all
 
 TYPICAL = 2
 """Batches that are counted and bounded: those whose cost is nearest to the mean."""
@@ -46,8 +48,13 @@ def measure(
 ) -> SpeedRecord:
     """Does a timing, and stores its record in `results`/records/speed.
 
-    What is recorded there is not timed again, unless `again`, or for plain forms that it lacks. Trained weights are
-    taken from `results`/runs where they are.
+    What is recorded there is not timed again, unless `again`, or for plain forms that it lacks, or because a busy
+    machine may have made it fail. Trained weights are taken from `results`/runs where they are.
+
+    Of several processes that torchrun started each times its own device, all at once; the first stores what it found
+    together with what the others did.
+
+    A finished timing is not replaced by one that fails, which is given and not stored.
 
     Raises:
         SpeedError: what is asked for cannot be timed. A timing that fails is a record with its reason.
@@ -55,11 +62,47 @@ def measure(
     with _threads(job.setting.threads):
         pair = Pair(job, results, data_root)
         store = SpeedStore(results / "records" / "speed")
-        if not again and store.has(pair.identity):
-            stored = store.read(pair.identity)
-            if not job.setting.plain or stored.protocol.get("plain"):
-                return stored
-        return store.write(_record(pair, announce))
+        if not again and _serves(stored := from_first(store.find(pair.identity)), job):
+            return stored
+        with store.alone() if first() else nullcontext():
+            kept = from_first(store.kept(pair.identity) if first() else None)  # the others wait here until it is alone
+            if not again and _serves(kept, job):  # timed while this process waited
+                return kept
+            record = of_all(_record(pair, announce if first() else lambda text: None))
+            return from_first(_stored(store, kept, record, announce) if first() else record)
+
+
+def _stored(store: SpeedStore, kept: SpeedRecord | None, record: SpeedRecord, announce: Announce) -> SpeedRecord:
+    """Stores a timing in place of the one that is there, unless that was finished and the new one failed."""
+    if record.status == "failed" and kept is not None and kept.status == "done":
+        announce(f"{record.identity.id}: failed, and the finished timing that is stored stays: {record.reason}")
+        return record
+    return store.write(record)
+
+
+def identity_of(job: Job, results: Path, data_root: Path | None) -> SpeedIdentity:
+    """What a timing would be stored under here and now.
+
+    Raises:
+        SpeedError: as `measure`.
+    """
+    with _threads(job.setting.threads):
+        return Pair(job, results, data_root).identity
+
+
+def timed_anew(job: Job, results: Path, data_root: Path | None, announce: Announce) -> SpeedRecord:
+    """Does a timing as `measure`, whatever is recorded, and stores nothing.
+
+    Raises:
+        SpeedError: as `measure`.
+    """
+    with _threads(job.setting.threads):
+        return _record(Pair(job, results, data_root), announce)
+
+
+def _serves(stored: SpeedRecord | None, job: Job) -> TypeGuard[SpeedRecord]:
+    """Whether a stored record has all that a job asks for; a failure that a busy machine explains does not."""
+    return stored is not None and not stored.doubtful and (not job.setting.plain or bool(stored.protocol.get("plain")))
 
 
 @contextmanager
@@ -77,24 +120,26 @@ def _record(pair: Pair, announce: Announce) -> SpeedRecord:
     """Times a pair; what fails on the way is the record's reason."""
     stated: dict[str, Any] = {**pair.protocol, "allocator": keep_buffers(), "missing": pair.missing}
     found: dict[str, Any]
-    first = pair.sides["a"]
+    shown, start = pair.sides["a"], Start()
     with torch.no_grad(), tensor_cores(pair.setting.precision):
         surroundings = environment()
         try:
-            run = _Run(pair, stated, lambda text: announce(f"{first.name}, batch {pair.setting.batch}: {text}"))
+            run = _Run(pair, stated, lambda text: announce(f"{shown.name}, batch {pair.setting.batch}: {text}"), start)
             stated["execution"] = {name: arm.method.details() for name, arm in run.arms.all.items()}
             found = {"status": "done", **run.figures()}
         except (CheatError, RuntimeError) as error:  # RuntimeError: torch's own, such as too little memory
             reason = str(error).partition("\n")[0] or type(error).__name__
-            found = {"status": "failed", "reason": reason}
+            found = {"status": "failed", "reason": reason, "doubtful": isinstance(error, BusyError)}
+        start.given_up()
     return SpeedRecord(identity=pair.identity, row=pair.setting.row, protocol=stated, environment=surroundings, **found)
 
 
 class _Run:
-    """The rounds of one pair, checked. stated: the protocol, added to."""
+    """The rounds of one pair, checked. stated: the protocol, added to. start: of the rounds, in all processes."""
 
-    def __init__(self, pair: Pair, stated: dict[str, Any], announce: Announce) -> None:
+    def __init__(self, pair: Pair, stated: dict[str, Any], announce: Announce, start: Start) -> None:
         self.pair, self.seed, self.stated, self.announce = pair, pair.setting.seed, stated, announce
+        self.start = start
         announce("reading clips and building what is timed")
         self.arms, self.clock = Arms(pair), clock_of(pair.device)
         self.watch = guards.Watch(pair.rounds, self.seed)
@@ -113,6 +158,7 @@ class _Run:
             self.announce(f"warming up {len(arms.all)} arms")
             warm = warm_up(arms.all, self._warm, self.clock, self.seed, self.pair.setting.batch)
             self.stated["warm_up"] = asdict(warm)
+            self.start.wait()
             times = interleave(arms.all, self._fresh, self.pair.rounds, self.clock, self.seed, self._observer())
         self.telemetry = {**device.summary(), "throttled": device.throttled}
         return times

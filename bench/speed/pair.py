@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 
 from bench import registry
+from bench.checkpoint import Checkpoint
 from bench.data import Dataset
+from bench.distributed import place
 from bench.environment import environment
 from bench.experiment import Experiment, build_method, dataset_of, identify
 from bench.method import Method
@@ -22,7 +24,6 @@ from bench.speed.forms import DTYPES, refuse
 from bench.speed.inputs import placed
 from bench.speed.operating import Asked
 from bench.speed.record import Precision, SpeedError, SpeedIdentity
-from bench.training import Checkpoint
 
 ROUNDS = 32
 Key = Literal["a", "b"]
@@ -162,7 +163,7 @@ class Pair:
         trained = False
         if not setting.untrained and self.classes == len(self.dataset.test.classes):
             identity = identify(experiment, setting.profile, self.dataset, method)
-            last = Checkpoint(self.results / "runs" / identity.id / "checkpoint.pt").load(method)
+            last = Checkpoint(self.results / "runs" / identity.id / "checkpoint.pt").load(method, mend=False)
             trained = last.get("stage") == len(method.stages(setting.profile.recipe))
             if last and not trained:
                 method = build_method(experiment, setting.profile, self.classes)
@@ -226,6 +227,7 @@ class Pair:
             torch=torch.__version__,
             revisions=[a.method.revision, b.method.revision, self.dataset.revision],
             b_policy=self.b_policy,
+            processes=place()[1],
         )
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from bench.faults import first_fault
-from bench.records import Strict, write_atomically
+from bench.files import kept, locked, read_model, remove_leftovers, sealed, sound, whole, write_atomically
+from bench.records import Strict
 
 SCHEMA = 1
 
@@ -53,7 +54,8 @@ class SpeedIdentity(Strict):
 
     policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds. b_policy: of b,
     "" where it is the same. A method without a network under it is timed against itself with everything open ("all").
-    device: the name of the processor or GPU. revisions: of a, of b and of the data set.
+    device: the name of the processor or GPU. revisions: of a, of b and of the data set. processes: that torchrun
+    started and that timed the same at once, each its own device; what several found is no measure of one alone.
     """
 
     a: str
@@ -75,6 +77,7 @@ class SpeedIdentity(Strict):
     torch: str
     revisions: list[int]
     b_policy: Literal["", "all"] = ""
+    processes: int = 1
 
     @property
     def id(self) -> str:
@@ -101,15 +104,28 @@ class SpeedIdentity(Strict):
         return "a copy of itself" if self.alone else "itself with everything open"
 
 
+class Process(Strict):
+    """What one of several processes found that timed the same at once; a, b: samples a second. reason: of a failure."""
+
+    device: str
+    reason: str
+    doubtful: bool
+    a: Span | None
+    b: Span | None
+    ratio: Span | None
+
+
 class SpeedRecord(Strict):
     """One paired timing of a method `a` against its static twin `b`. A failure is a record with its reason.
 
+    doubtful: of a failure, whether a busy machine may have been the reason: it is tried again, and counts as not done.
     row: "table1/8f-sp2", the published cell whose operating point this is. plain: the twin's other forms.
     noise: speed of b over an identical second copy of b. ratio: speed of a over b, paired round by round.
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
     eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
     "macs_per_second" and "bytes_per_second" it follows from. telemetry: of the GPU in all rounds, and under "energy"
-    that of "a" and of "b" in a window each.
+    that of "a" and of "b" in a window each. processes: of several processes what each found, the first being the one
+    whose figures the record has.
     """
 
     schema_version: int = SCHEMA
@@ -119,6 +135,7 @@ class SpeedRecord(Strict):
     environment: dict[str, Any] = Field(default_factory=dict)
     status: Literal["done", "failed"]
     reason: str = ""
+    doubtful: bool = False
     a: Arm | None = None
     b: Arm | None = None
     plain: list[Arm] = Field(default_factory=list)
@@ -130,6 +147,14 @@ class SpeedRecord(Strict):
     eta_max: float | None = None
     bound: dict[str, float] | None = None
     telemetry: dict[str, Any] = Field(default_factory=dict)
+    processes: list[Process] = Field(default_factory=list)
+
+    @property
+    def together(self) -> tuple[float, float] | None:
+        """Samples a second of a and of b in all processes at once: the sums of their medians."""
+        spans = [(one.a, one.b) for one in self.processes]
+        known = [(a.median, b.median) for a, b in spans if a and b]
+        return (sum(a for a, _ in known), sum(b for _, b in known)) if known and len(known) == len(spans) else None
 
     @property
     def unit(self) -> str:
@@ -147,9 +172,20 @@ class SpeedStore:
         """Where the record of this timing is, or would be."""
         return self.folder / f"{identity.id}.json"
 
-    def has(self, identity: SpeedIdentity) -> bool:
-        """Whether a finished or failed record of this timing is stored."""
-        return self.path(identity).exists()
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Waits until no other process times anything for this folder, and holds others off meanwhile."""
+        with locked(self.folder / "lock", wait=True):
+            remove_leftovers(self.folder)
+            yield
+
+    def find(self, identity: SpeedIdentity) -> SpeedRecord | None:
+        """The record of this timing, finished or failed; None if none is stored, or it is broken."""
+        return sound(self.path(identity), read_speed_record, SpeedError)
+
+    def kept(self, identity: SpeedIdentity) -> SpeedRecord | None:
+        """As `find`, and sets aside what is broken: only when `alone`."""
+        return kept(self.path(identity), read_speed_record, SpeedError)
 
     def read(self, identity: SpeedIdentity) -> SpeedRecord:
         """The stored record of this timing."""
@@ -157,24 +193,22 @@ class SpeedStore:
 
     def write(self, record: SpeedRecord) -> SpeedRecord:
         """Stores a record, whole or not at all."""
-        write_atomically(self.path(record.identity), record.model_dump_json(indent=1).encode() + b"\n")
+        write_atomically(self.path(record.identity), sealed(record.model_dump_json(indent=1)))
         return record
 
     def __iter__(self) -> Iterator[tuple[Path, SpeedRecord]]:
         """Every record, in the order of file names."""
-        for path in sorted(self.folder.glob("*.json")):
-            yield path, read_speed_record(path)
+        return self.whole(None)
+
+    def whole(self, faults: list[str] | None) -> Iterator[tuple[Path, SpeedRecord]]:
+        """The same. faults: gets a line for each that is broken; without it, that is raised."""
+        return whole(sorted(self.folder.glob("*.json")), read_speed_record, SpeedError, faults)
 
 
 def read_speed_record(path: Path) -> SpeedRecord:
     """Reads one record.
 
     Raises:
-        SpeedError: the file is not a speed record of this schema; names file and field.
+        SpeedError: the file is not a speed record of this schema, or not as it was written; names file and field.
     """
-    try:
-        return SpeedRecord.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        raise SpeedError(f"{path}: {first_fault(error)}") from None
-    except (OSError, ValueError) as error:
-        raise SpeedError(f"{path}: not a readable speed record: {error}") from None
+    return read_model(path, SpeedRecord, SpeedError, "speed record")

@@ -86,12 +86,16 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Joined:
-    """A published table with, for each of its rows, one measured row a block, what was timed at it, and its claims."""
+    """A published table with, for each of its rows, one measured row a block, what was timed at it, and its claims.
+
+    untimed: of rows that print a speed, why nothing was timed at the published operating point.
+    """
 
     table: Table
     rows: Mapping[str, Sequence[MeasuredRow]]
     points: Mapping[str, Sequence[PointRow]]
     claims: Sequence[ClaimResult]
+    untimed: Mapping[str, str] = field(default_factory=dict)
 
 
 def join(table: Table, blocks: Sequence[Block], timings: Sequence[Timing] = ()) -> Joined:
@@ -106,7 +110,8 @@ def join(table: Table, blocks: Sequence[Block], timings: Sequence[Timing] = ()) 
     rows = {row.id: [_measure_row(table, row.id, block, own[id(block)]) for block in blocks] for row in table.rows}
     points = {row.id: _point_rows(table, row, timings) for row in table.rows}
     judged = [(block, own[id(block)]) for block in blocks if not block.smoke]  # that everything runs is no verdict
-    return Joined(table, rows, points, [_result(table, claim, judged, timings) for claim in table.claims])
+    untimed = {row.id: why for row in table.rows if (why := _untimed(table, row, timings))}
+    return Joined(table, rows, points, [_result(table, claim, judged, timings) for claim in table.claims], untimed)
 
 
 def _measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) -> MeasuredRow:
@@ -149,6 +154,23 @@ def _point_rows(table: Table, row: Row, timings: Sequence[Timing]) -> list[Point
         cells |= {column.id: _accounted(clocked) for column in table.columns if column.kind == "gflops_avg"}
         found.append(PointRow(next(iter(settings)), cells))
     return found
+
+
+def _untimed(table: Table, row: Row, timings: Sequence[Timing]) -> str:
+    """Why a row that prints a speed has none at its operating point; "" where it has one, or prints none."""
+    clocked = matched(timings, table, row)
+    if all(table.value(row.id, kind) is None for kind in SPEED_KINDS) or machines(clocked):
+        return ""
+    if row.experiment is None:
+        return row.reason
+    if clocked:
+        return f"failed: {clocked[-1].record.reason}"
+    twin = row.beside or static_twin(table, row.id)
+    if table.value(row.id, "gflops_avg") is None:
+        return "no multiply-adds are printed to draw decisions for"
+    if row.size is None and (twin is None or table.row(twin).size is None):
+        return "no size is printed, and no static row beside it has one"
+    return f"not timed on any device yet: speed --table {table.id} --row {row.id}"
 
 
 def _accounted(clocked: Sequence[Clocked]) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,6 +30,16 @@ class Run:
 
     path: Path
     record: Record
+
+    @property
+    def parts(self) -> Sequence[Run]:
+        """What is stored of it: itself, but for a run in several folds (`bench.tables.folds`)."""
+        return [self]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a part of it is still to be run."""
+        return False
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -72,8 +82,9 @@ Runs = Mapping[int, Run]
 class Block:
     """The records of one store that may be compared with each other: same profile, data and setting.
 
-    fingerprints: of the data for each number of frames a clip (longer clips may need longer videos). settings: of each
-    method, by the name before its network's.
+    setting: of folds, what they have in common. fingerprints: of the data for each number of frames a clip (longer
+    clips may need longer videos) and fold. settings: of each method, by the name before its network's. origin: what is
+    shown of the store: of several folders that are one, those that hold anything of this block.
     """
 
     store: str
@@ -81,15 +92,29 @@ class Block:
     dataset: str
     revision: int
     setting: str
-    fingerprints: dict[int, str] = field(default_factory=dict)
+    fingerprints: dict[tuple[int, int | None], str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     apart: str = ""  # what tells it from another block of the same profile and store
     runs: list[Run] = field(default_factory=list)
+    origin: str = ""
 
     @property
     def name(self) -> str:
         """For the head of a column."""
-        return f"{self.profile} ({self.store}{', ' if self.apart else ''}{self.apart})"
+        return f"{self.profile} ({self.origin}{', ' if self.apart else ''}{self.apart})"
+
+    @property
+    def folds(self) -> int:
+        """In how many folds everything is run; 0 where there are none."""
+        return len(self.runs[0].record.protocol.get("folds", ()))
+
+    @property
+    def part(self) -> str:
+        """What part of the data was tested, where it has folds: ", 10 folds", ", fold 0 only", else ""."""
+        one = self.runs[0].record.protocol.get("dataset_options", {}).get("fold")
+        if self.folds:
+            return f", {self.folds} folds"
+        return "" if one is None else f", fold {one} only"
 
     @property
     def smoke(self) -> bool:
@@ -120,11 +145,10 @@ class Block:
 
     def reason(self, experiment: Experiment, revision: int | None) -> str:
         """Why an experiment has no finished run."""
-        stored = self.of(experiment)
-        failed = [r.record for r in stored if r.record.status == "failed"]
-        failed = [record for record in failed if record.identity.method_revision == revision]
+        stored = [run for run in self.of(experiment) if run.record.identity.method_revision == revision]
+        failed = [run for run in stored if run.record.status == "failed"]
         if failed:
-            return f"failed: {failed[-1].reason}"
+            return failed[-1].record.reason if failed[-1].waiting else f"failed: {failed[-1].record.reason}"
         if experiment.frames not in {run.record.identity.frames for run in self.runs}:
             return f"nothing was run with {experiment.frames} frame{'s' if experiment.frames > 1 else ''}"
         return "no record"
@@ -137,25 +161,53 @@ def _measures(record: Record, experiment: Experiment) -> bool:
     return (identity.method, identity.frames, identity.options) == wanted
 
 
-def blocks(stores: Iterable[tuple[str, Path]]) -> list[Block]:
+def origins(stores: Sequence[tuple[str, Path]]) -> dict[tuple[str, Path], str]:
+    """What a folder is called by itself: its label, or of folders that share one its part of "shipped and yours"."""
+    found = {}
+    for label, folder in stores:
+        sharing, names = [other for name, other in stores if name == label], label.split(" and ")
+        found[label, folder] = names[sharing.index(folder)] if len(names) == len(sharing) else label
+    return found
+
+
+def fold_of(record: Record) -> int | None:
+    """Which of several folds a record is of; None where the profile has one only."""
+    stated = record.protocol
+    return int(stated["dataset_options"]["fold"]) if stated.get("folds") else None
+
+
+def _setting(record: Record) -> str:
+    return str(record.protocol.get("across_folds") or record.identity.setting)
+
+
+def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) -> list[Block]:
     """The records of labelled folders, in blocks; folders that do not exist hold nothing.
 
-    Folders of one label are one store: of an experiment that several of them hold the last one's record counts.
+    Folders of one label are one store: of an experiment that several of them hold the last one's record counts. Its
+    label may name them in their order: "shipped and yours". Runs in folds are put together.
+    faults: gets a line for each record that is broken, or has lost its per-sample table; it is left out.
 
     Raises:
-        RecordError: a file is not a record; names file and field.
+        RecordError: without `faults`, a file is not a record; names file and field.
     """
-    found: list[Block] = []
-    for label, folder in stores:
-        for path, record in Store(folder):
-            block = next((block for block in found if _belongs(record, label, block)), None)
-            if block is None:
-                who = record.identity
-                block = Block(label, who.profile, who.dataset, who.dataset_revision, who.setting)
-                found.append(block)
-            block.fingerprints[record.identity.frames] = record.identity.data_fingerprint
-            block.settings[_prefix(record)] = record.identity.method_setting
-            block.runs = [run for run in block.runs if run.record.identity != record.identity] + [Run(path, record)]
+    from bench.tables.folds import folded, siblings
+
+    found, names = list[Block](), origins(stores)
+    stored = [(label, *one) for label, folder in stores for one in Store(folder).whole(faults)]
+    for label, path, record in siblings(stored):
+        block = next((block for block in found if _belongs(record, label, block)), None)
+        if block is None:
+            who = record.identity
+            block = Block(label, who.profile, who.dataset, who.dataset_revision, _setting(record))
+            found.append(block)
+        block.fingerprints[record.identity.frames, fold_of(record)] = record.identity.data_fingerprint
+        block.settings[_prefix(record)] = record.identity.method_setting
+        block.runs = [run for run in block.runs if run.record.identity != record.identity] + [Run(path, record)]
+    for block in found:
+        holding = {run.path.parent for run in block.runs}
+        own = [name for (label, folder), name in names.items() if label == block.store and folder in holding]
+        block.origin = " and ".join(dict.fromkeys(own))
+        block.runs = folded(block.runs)
     for block in found:
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
         block.apart = _apart(block, alike) if len(alike) > 1 else ""
@@ -182,12 +234,12 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _belongs(record: Record, store: str, block: Block) -> bool:
     who = record.identity
-    same = (store, who.profile, who.dataset, who.dataset_revision, who.setting)
+    same = (store, who.profile, who.dataset, who.dataset_revision, _setting(record))
     if same != (block.store, block.profile, block.dataset, block.revision, block.setting):
         return False
     if block.settings.get(_prefix(record), who.method_setting) != who.method_setting:
         return False
-    return block.fingerprints.get(who.frames, who.data_fingerprint) == who.data_fingerprint
+    return block.fingerprints.get((who.frames, fold_of(record)), who.data_fingerprint) == who.data_fingerprint
 
 
 def _prefix(record: Record) -> str:

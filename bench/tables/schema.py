@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.faults import fault
 from bench.tables.paths import published
 
 CostKind = Literal["gflops_avg", "gflops_max", "gflops_min", "gflops_frame", "params", "reduction"]
@@ -242,16 +243,13 @@ def load(id: str, folder: Path | None = None) -> Table:
 
 def _where(error: ValidationError, data: dict[str, Any]) -> str:
     """The first fault in one line, with rows and the like named by their id."""
-    first = error.errors()[0]
-    place = list(first["loc"])
+    where, shown = fault(error, Table)
+    place = list(where)
     if len(place) >= 2 and isinstance(place[1], int):
         part = data[str(place[0])][place[1]]
         name = part.get("id", place[1]) if isinstance(part, dict) else place[1]
         kind = str(place[0]).removesuffix("s")
         place = [f"{kind} {name!r}", *place[2:]]
-    shown = str(first["msg"])
-    if first["type"] == "extra_forbidden":
-        shown = "no such field"
     return f"{'.'.join(map(str, place))}: {shown}"
 
 

@@ -160,12 +160,18 @@ def interval(span: Span) -> Interval:
 
 
 def pooled(found: Sequence[Interval]) -> Interval:
-    """The mean of several timings: to their own intervals is added the spread between them (Student's t)."""
-    count, values = len(found), np.array(found)
-    mean = float(values[:, 0].mean())
-    spread = special.stdtrit(count - 1, 0.975) * values[:, 0].std(ddof=1) / math.sqrt(count) if count > 1 else 0.0
+    """The geometric mean of several timings, of a speed, a latency or a ratio: all are above 0.
+
+    On the log scale, to their own intervals is added the spread between them (Student's t).
+    """
+    if len(found) == 1:
+        return found[0]
+    count, values = len(found), np.log(np.array(found))
+    spread = special.stdtrit(count - 1, 0.975) * values[:, 0].std(ddof=1) / math.sqrt(count)
     below, above = (math.hypot(*(values[:, end] - values[:, 0])) / count for end in (1, 2))
-    return Interval(mean, mean - math.hypot(below, spread), mean + math.hypot(above, spread))
+    mean = values[:, 0].mean()
+    ends = (mean, mean - math.hypot(below, spread), mean + math.hypot(above, spread))
+    return Interval(*(math.exp(end) for end in ends))
 
 
 def judge_speed(claim: Claim, clocked: Sequence[Clocked]) -> list[tuple[Setting | None, Judgement]]:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bench.speed.record import SpeedRecord, SpeedStore
-from bench.tables.runs import Block
+from bench.tables.runs import Block, origins
 from bench.tables.schema import Experiment, Row, Table
 
 
 class Timing(NamedTuple):
-    """A stored timing, under the label of its store."""
+    """A stored timing, under the label of its store; origin: what the folder it lies in is called by itself."""
 
     store: str
     record: SpeedRecord
+    origin: str = ""
 
 
 class Clocked(NamedTuple):
@@ -40,18 +41,21 @@ class Clocked(NamedTuple):
         return self.record.identity.revisions[self.side == "twin"]
 
 
-def timings(stores: Iterable[tuple[str, Path]]) -> list[Timing]:
+def timings(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) -> list[Timing]:
     """What lies in the folder "speed" beside the records of each store; without one, nothing.
 
-    Folders of one label are one store: of what several of them hold the last one's counts.
+    Folders of one label are one store: of what several of them hold the last one's counts. faults: gets a line for each
+    that is broken; it is left out.
 
     Raises:
-        SpeedError: a file is not a speed record; names file and field.
+        SpeedError: without `faults`, a file is not a speed record; names file and field.
     """
+    names = origins(stores)
     found = {
-        (label, record.identity.id): Timing(label, record)
+        (label, record.identity.id): Timing(label, record, names[label, folder])
         for label, folder in stores
-        for _, record in SpeedStore(folder / "speed")
+        for _, record in SpeedStore(folder / "speed").whole(faults)
+        if record.identity.processes == 1  # several at once are no measure of one device
     }
     return list(found.values())
 
@@ -92,7 +96,8 @@ def _belongs(timing: Timing, block: Block) -> bool:
     same = (timing.store, who.profile, who.dataset, who.revisions[-1], who.size)
     if same != (block.store, block.profile, block.dataset, block.revision, block.runs[0].record.identity.size):
         return False
-    return who.trained and who.policy == "learned" and (stated == block.setting if stated else not block.apart)
+    settings = {part.record.identity.setting for run in block.runs for part in run.parts}
+    return who.trained and who.policy == "learned" and (stated in settings if stated else not block.apart)
 
 
 def matched(found: Iterable[Timing], table: Table, row: Row) -> list[Clocked]:

@@ -29,6 +29,27 @@ def test_ratio_does_not_depend_on_the_unit() -> None:
     )
 
 
+@given(st.lists(st.floats(0.05, 20), min_size=3, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_a_ratio_is_above_zero_and_its_inverse_has_the_inverse_interval(ratios: list[float]) -> None:
+    below = np.random.default_rng(3).random((len(ratios), 20)) + 1
+    above, sources = below * np.array(ratios)[:, None], np.arange(20)
+    found, inverse = ratio_interval(above, below, sources), ratio_interval(below, above, sources)
+    assert 0 < found.low <= found.value <= found.high
+    assert found.value == pytest.approx(stats.gmean(ratios))
+    assert (1 / inverse.value, 1 / inverse.high, 1 / inverse.low) == pytest.approx(found, rel=1e-6)
+
+
+def test_equal_ratios_of_all_seeds_are_exact() -> None:
+    below = np.full((3, 10), 5.0)
+    assert ratio_interval(0.8 * below, below, np.arange(10)) == (0.8, 0.8, 0.8)
+
+
+def test_a_ratio_to_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        ratio_interval(np.zeros(4), np.ones(4), np.arange(4))
+
+
 def test_spread_of_two_equally_frequent_costs() -> None:
     """Costs 3 and 5: mean 4, standard deviation 1, both in every source."""
     found = spread_interval(np.tile([3.0, 5.0], (2, 20)), np.repeat(np.arange(20), 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,19 @@ def test_the_policy_goes_where_it_gains(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(rewards[:3]) / 3 < 0.4 and sum(rewards[-3:]) / 3 > 0.8
     moved = {name for name, weight in method.state_dict().items() if not torch.equal(weight, before[name])}
     assert moved and all(name.startswith("place_policy.") for name in moved)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_an_update_of_the_policy_that_is_not_finite_is_not_made(clip: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = v1(grid=3, passes=2)
+    batch = Batch(videos(method, 4), torch.zeros(4, dtype=torch.long), torch.arange(4))
+    stage = method.stages(Recipe(epochs=4, lr=1.0, clip_norm=clip))[2]
+    stage.begin(20)
+    assert 0 < stage.step(batch)["gradient_norm"] < float("inf")
+    before = [weight.clone() for weight in method.parameters()]
+    monkeypatch.setattr(ppo, "gains", lambda method, batch, maps, actions: actions * float("nan"))
+    assert not math.isfinite(stage.step(batch)["gradient_norm"])
+    assert all(torch.equal(weight, old) for weight, old in zip(method.parameters(), before, strict=True))
 
 
 # Training

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from bench import registry
+from bench.flow import to_device
 from bench.method import Batch, Method, Recipe
-from bench.training import to_device
 
 NARROW = {"frames": 8, "size": 24, "network_options": {"width": 8, "blocks": (1, 1, 1, 1), "stem": (3, 3, 3)}}
 FULL: dict[str, Any] = {"frames": 8, "size": 64, "network_options": {}}

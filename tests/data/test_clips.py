@@ -137,6 +137,7 @@ ASSETS = Path(ROOT or ".") / "decode_assets"
 MANIFEST = list(csv.DictReader((ASSETS / "manifest.csv").open())) if ROOT and ASSETS.is_dir() else []
 
 
+@pytest.mark.bad_input
 @pytest.mark.skipif(not MANIFEST, reason="VARED_DATA names no folder with decode_assets/")
 def test_every_odd_file_gives_what_its_manifest_says_whole_and_in_clips():
     wrong = []

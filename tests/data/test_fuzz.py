@@ -38,6 +38,7 @@ from bench.data.media import Media, listed_media
 from bench.data.safe_pickle import read_pickle
 from bench.data.video import Limits, VideoReader, check_video, read_clip, read_video
 
+pytestmark = pytest.mark.bad_input
 FUZZ = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

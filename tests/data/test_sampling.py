@@ -103,9 +103,10 @@ def test_a_videos_choices_depend_on_seed_epoch_and_row_only():
     assert not same(train(split), train(split, seed=1))
 
 
-def test_the_global_generators_are_left_alone():
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_global_generators_are_left_alone(workers):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    train(Coordinates([(9, 8, 10)] * 8))
+    train(Coordinates([(9, 8, 10)] * 8), workers=workers)
     assert torch.equal(torch_state, torch.get_rng_state())
     assert (numpy_state == np.random.get_state()[1]).all()
 

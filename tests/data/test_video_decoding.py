@@ -146,12 +146,14 @@ def test_a_name_may_hold_anything(make_video, tmp_path, monkeypatch):
         assert len(read(Path(name))) == 2
 
 
+@pytest.mark.bad_input
 def test_a_playlist_does_not_lead_elsewhere(make_video, tmp_path):
     path = tmp_path / "a.m3u8"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://localhost:9/a.ts\n#EXT-X-ENDLIST\n")
     assert "a.m3u8" in refusal(read, path)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("call", [read, check_video])
 def test_what_is_no_video_is_refused_by_name(tmp_path, call):
     empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
@@ -163,6 +165,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path, call):
     assert "no video stream" in refusal(call, audio(tmp_path / "sound.wav"))
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("call", [read, check_video])
 def test_a_cover_picture_is_no_video(tmp_path, call):
     path = tmp_path / "song.mp4"
@@ -180,6 +183,7 @@ def test_a_cover_picture_is_no_video(tmp_path, call):
     assert "no video stream" in refusal(call, path)
 
 
+@pytest.mark.bad_input
 def test_a_truncated_file_without_its_index_is_refused_and_one_with_it_gives_what_is_there(make_video, tmp_path):
     mp4 = make_video(tmp_path / "a.mp4", range(0, 800, 40), 320, 240)
     mp4.write_bytes(mp4.read_bytes()[: mp4.stat().st_size // 2])
@@ -191,6 +195,7 @@ def test_a_truncated_file_without_its_index_is_refused_and_one_with_it_gives_wha
     assert 0 < len(kept) < 20 and kept == list(range(len(kept)))
 
 
+@pytest.mark.bad_input
 def test_bytes_broken_in_the_middle_are_refused_or_decoded_but_nothing_else(make_video, tmp_path):
     path = make_video(tmp_path / "a.mkv", range(0, 800, 40), 64, 48, codec="ffv1")
     data = bytearray(path.read_bytes())
@@ -206,6 +211,7 @@ def test_bytes_broken_in_the_middle_are_refused_or_decoded_but_nothing_else(make
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
 
 
+@pytest.mark.bad_input
 def test_the_decoded_size_is_limited_before_it_is_taken(make_video, tmp_path):
     path = make_video(tmp_path / "a.mkv", [0, 40, 80])
     frame = 12 * 16 * 3

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from bench import profiles, reproduce
 from bench.cli import app
-from bench.data import sampling
+from bench.data import cutting
 from bench.data.coverage import LeftOut
 from bench.data.digits import DigitsSplit
 from bench.data.sampling import chosen_rows
@@ -118,8 +119,9 @@ def test_a_video_that_cannot_be_read_any_more_is_left_out(folder: Path, monkeypa
         return frames_of(split, row, choose)
 
     assert inspect(folder, "vared/r2plus1d_18", "--option", "search_space=2").exit_code == 0  # trained before it breaks
-    monkeypatch.setattr(sampling, "frames_of", read)
+    monkeypatch.setattr(cutting, "frames_of", read)
     monkeypatch.setattr(DigitsSplit, "left_out", LeftOut(48, 48, 0.5), raising=False)
+    monkeypatch.setattr(DigitsSplit, "is_left_out", lambda split, row: row == broken, raising=False)
     result = inspect(folder, "r2plus1d_18", "--least-pixels", "5", "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
@@ -131,13 +133,24 @@ def test_a_video_that_cannot_be_read_any_more_is_left_out(folder: Path, monkeypa
     assert record.sheet and broken not in {strip.video for strip in record.sheet.strips}
 
 
-def test_running_out_of_memory_is_a_record_with_its_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said", "records"),
+    [
+        (torch.OutOfMemoryError("planted"), "r2plus1d_18, 4 frames, seed 0: inspection: out of memory", 0),
+        (RuntimeError("no such kernel\nTraceback"), "r2plus1d_18: no such kernel", 1),
+    ],
+)
+def test_what_fails_is_a_record_with_its_reason_unless_a_larger_device_may_do_it(
+    error: Exception, said: str, records: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("out of memory\nTraceback")
+        raise error
 
-    monkeypatch.setattr(run.Redundancy, "add", broken)
+    monkeypatch.setattr(run._Look, "found", broken)
+    before = set((folder / "records" / "inspected").glob("*.json"))
     result = inspect(folder, "r2plus1d_18", "--layer", "stem.0")
-    assert result.exit_code == 2 and "error: r2plus1d_18: out of memory\n" in result.output
+    assert result.exit_code == 2 and f"error: {said}\n" in result.output, result.output
+    assert len(set((folder / "records" / "inspected").glob("*.json")) - before) == records
 
 
 def test_reproduce_inspects_what_tables_ask_to_look_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

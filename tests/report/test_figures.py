@@ -173,6 +173,16 @@ def test_nothing_stored_is_no_picture(tmp_path: Path) -> None:
     assert pictures(gather(published(), [("runs", tmp_path)])) == []
 
 
+def test_eta_is_shown_only_where_every_seed_has_one(tmp_path: Path) -> None:
+    named = {"profile": "quick", "dataset": NASTY, "revisions": [2, 1, 1]}
+    store(tmp_path / "runs", timing(1.2, seed=0, **named), timing(1.2, seed=1, **named, eta=None))
+    content = gather(published(), [("runs", tmp_path / "runs")])
+    (bars,) = _grouped(content.speeds)
+    assert bars.eta is None
+    (one,) = _grouped(content.speeds[:1])
+    assert (one.eta is None) == (content.speeds[0].record.eta is None)
+
+
 def test_what_was_timed_against_a_copy_of_itself_has_no_bars(tmp_path: Path) -> None:
     store(tmp_path, timing(1.0, a="alone", a_options={}, b="alone", b_options={}))
     assert speeds(gather(published(), [("runs", tmp_path)])) == []

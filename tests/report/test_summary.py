@@ -4,15 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report.stored import clock, records
+from report.stored import NASTY, clock, records
+from tables.clocked import store, timing
 
 from bench.accuracy.intervals import Interval
 from bench.report.content import gather
 from bench.report.sources import Sources
-from bench.report.summary import QUESTIONS, Finding, _question, _rank, summary
-from bench.report.text import with_unit
+from bench.report.summary import QUESTIONS, Finding, _question, _rank, outcomes, summary
+from bench.report.text import ends, span, with_unit
 from bench.tables import ids, load, published
 from bench.tables.comparison import CONTROLS, Control
+from bench.tables.join import Measured
 from bench.tables.timings import of_method
 
 
@@ -70,6 +72,28 @@ def test_everything_open_is_no_decision_about_the_clip(tmp_path: Path) -> None:
     compared = [(block, frames, [replace(lines[0], controls=controls)])]
     asked = {question.id: question for question in summary(replace(content, compared=compared))}
     assert [found.text for found in asked["controls"].findings] == ["8 frames: better than " + CONTROLS["shuffled"]]
+    assert asked["controls"].findings[0].on == f"{block.dataset}{block.part}, profile {block.name}, 3 seeds"
+
+
+def test_a_speed_of_folds_says_in_which_it_was_timed(tmp_path: Path) -> None:
+    records(tmp_path / "runs")
+    stated = {"setting": "s", "dataset_options": {"fold": 2}}
+    named = {"profile": "quick", "dataset": NASTY, "revisions": [2, 1, 1], "protocol": stated}
+    store(tmp_path / "runs", *(timing(1.2, seed=seed, **named) for seed in range(3)))
+    content = gather(published(), [("runs", tmp_path / "runs")])
+    for told in (summary, outcomes):
+        found = next(question for question in told(content) if question.id == "faster").findings
+        assert found and all(one.on.endswith(", timed in fold 2") for one in found)
+    timed = [one.record for one in content.timed]
+    assert dict(Sources().timings("runs", timed).facts)["fold"] == "2"
+
+
+def test_a_share_is_shown_within_what_shares_can_be() -> None:
+    beyond = Interval(99.0, 97.5, 100.5)
+    assert span(beyond) == "97.5 to 100.0" and span(Interval(1.0, -0.5, 2.5)) == "0.0 to 2.5"
+    assert span(Interval(1.0, -0.5, 2.5), "+") == "−0.5 to +2.5"  # a difference may be below 0
+    column = next(column for column in load("table1").columns if column.unit == "%")
+    assert ends(Measured(beyond), column) == "97.5 to 100.0"
 
 
 def test_records_of_one_figure_are_one_source(tmp_path: Path) -> None:

@@ -14,17 +14,18 @@ from toys import EarlyExit, ToySplit
 from typer.testing import CliRunner, Result
 
 from bench import cli, profiles, registry
+from bench.checkpoint import Checkpoint
 from bench.data import Dataset
 from bench.experiment import Experiment, build_method, identify
 from bench.method import InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Profile
-from bench.speed import figures, measure, pair, truth
+from bench.speed import figures, guards, measure, pair, truth
+from bench.speed.again import job_of
 from bench.speed.ceilings import CeilingError, Ceilings
 from bench.speed.measure import SpeedStore
 from bench.speed.pair import Job, Setting
 from bench.speed.record import SpeedError, SpeedRecord
-from bench.training import Checkpoint
 
 EXIT, NETWORK = f"{__name__}:exits", f"{__name__}:network"
 CLOCK = FakeClock()
@@ -69,7 +70,7 @@ class Broken(Whole):
     """Runs into what torch refuses."""
 
     def forward(self, sample: torch.Tensor, policy: Policy | None = None) -> Prediction:
-        raise RuntimeError("out of memory\nand a long explanation")
+        raise torch.OutOfMemoryError("out of memory\nand a long explanation")
 
 
 class Videos(Whole):
@@ -154,6 +155,20 @@ def test_what_fails_is_a_record_with_its_reason(name: str, reason: str, profile:
     found = timed(f"{__name__}:{name}", NETWORK, profile, tmp_path)
     assert found.status == "failed" and found.reason.endswith(reason) and found.ratio is None
     assert SpeedStore(tmp_path / "records" / "speed").read(found.identity) == found
+
+
+def test_a_failure_that_a_busy_machine_explains_is_tried_again(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as busy:
+        busy.setattr(guards, "REPEATED", 0.0)  # every second sight is as fast as the first
+        found = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
+    assert found.status == "failed" and found.doubtful and "faster on input that it has seen" in found.reason
+    again = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
+    assert again.status == "done" and again.identity == found.identity
+    stale = timed(f"{__name__}:stale", NETWORK, profile, tmp_path)
+    now = CLOCK.now
+    assert not stale.doubtful and timed(f"{__name__}:stale", NETWORK, profile, tmp_path) == stale and CLOCK.now == now
 
 
 def test_learned_decisions_need_trained_weights_or_leave(profile: Profile, tmp_path: Path) -> None:
@@ -335,6 +350,90 @@ def test_the_command_prints_a_verdict(command: list[str]) -> None:
 def test_a_failed_timing_ends_with_exit_1_and_its_reason(command: list[str]) -> None:
     result = run(f"{__name__}:stale", NETWORK, *command)
     assert result.exit_code == 1 and result.stderr.splitlines()[-1].endswith("same answer to different inputs")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "verdict"),
+    [({}, 0, "agrees"), ({"device": "H100"}, 2, "another device"), ({"threads": 99}, 0, "agrees")],
+)
+def test_a_stored_timing_is_held_against_one_done_now(
+    change: dict[str, Any], code: int, verdict: str, command: list[str], profile: Profile, tmp_path: Path
+) -> None:
+    stored = timed(EXIT, NETWORK, profile, tmp_path, policy="matched:4.5e-8")
+    told = stored.model_copy(update={"identity": stored.identity.model_copy(update=change)})
+    store = SpeedStore(tmp_path / "elsewhere")
+    store.write(told)
+    before = sorted(tmp_path.rglob("*.json"))
+    result = run("--check", str(store.path(told.identity)), "--json", "--results", str(tmp_path))
+    assert result.exit_code == code, result.output
+    (answer,) = json.loads(result.stdout)
+    assert answer["verdict"] == verdict and sorted(tmp_path.rglob("*.json")) == before
+    if code:
+        assert answer["now"] is None and answer["figures"] == [] and "stored on" in answer["reason"]
+        return
+    assert [one["name"] for one in answer["figures"]] == ["ratio", f"{EXIT}, clips/s", f"twin {NETWORK}, clips/s"]
+    assert answer["now"]["identity"] | change == told.identity.model_dump() | change
+    change_of = answer["figures"][0]["change"]
+    assert change_of["low"] <= change_of["median"] <= change_of["high"]
+    assert change_of["median"] == pytest.approx(answer["figures"][0]["now"]["median"] / stored.ratio.median)  # type: ignore[union-attr]
+
+
+def test_all_are_looked_up_before_the_first_is_timed_and_one_that_is_unlike_does_not_end_the_rest(
+    command: list[str], profile: Profile, tmp_path: Path
+) -> None:
+    stored = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
+    changes = ({"revisions": [7, 1, 4]}, {"processes": 2}, {"device": "H100"}, {})
+    store, now = SpeedStore(tmp_path / "elsewhere"), CLOCK.now
+    told = [stored.identity.model_copy(update=change) for change in changes]
+    for who in told:
+        store.write(stored.model_copy(update={"identity": who}))
+    paths = [word for who in told for word in ("--check", str(store.path(who)))]
+    result = run(*paths[:-2], "--json", "--results", str(tmp_path))
+    assert result.exit_code == 2 and CLOCK.now == now  # nothing was timed
+    reasons = [one["reason"] for one in json.loads(result.stdout)]
+    assert "revision 7" in reasons[0] and "2 processes" in reasons[1] and "stored on H100" in reasons[2]
+    result = run(*paths, "--json", "--results", str(tmp_path))
+    unlike = "cannot be held against it"
+    assert [one["verdict"] for one in json.loads(result.stdout)] == [unlike, unlike, "another device", "agrees"]
+    assert CLOCK.now > now
+
+
+def test_a_finished_timing_is_not_replaced_by_one_that_fails(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
+    said: list[str] = []
+    job = Job(EXIT, NETWORK, {}, {}, Setting(profile, 4, rounds=8, batch=4, untrained=True, policy="all"))
+    monkeypatch.setattr(guards, "REPEATED", 0.0)  # every second sight is as fast as the first
+    failed = measure.measure(job, results=tmp_path, again=True, announce=said.append)
+    assert failed.status == "failed" and failed.identity == first.identity
+    assert SpeedStore(tmp_path / "records" / "speed").read(first.identity) == first
+    assert any("the finished timing that is stored stays" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"profile": "mine"}, "mine, which is not built in"), ({"profile": "digits"}, "not what it was")],
+)
+def test_weights_of_another_profile_are_not_held_against_a_record(
+    change: dict[str, str], said: str, profile: Profile, tmp_path: Path
+) -> None:
+    stored = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
+    who = stored.identity.model_copy(update={**change, "trained": True})
+    with pytest.raises(SpeedError, match=said):
+        job_of(stored.model_copy(update={"identity": who}))
+
+
+def test_a_timing_that_differs_now_ends_with_exit_1(command: list[str], profile: Profile, tmp_path: Path) -> None:
+    faster, same = (timed(EXIT, NETWORK, profile, tmp_path, policy=policy) for policy in ("matched:4.5e-8", "all"))
+    assert faster.ratio and same.ratio and faster.ratio.low > same.ratio.high
+    planted = faster.model_copy(update={"ratio": same.ratio})
+    store = SpeedStore(tmp_path / "elsewhere")
+    store.write(planted)
+    paths = [store.path(faster.identity), SpeedStore(tmp_path / "records" / "speed").path(same.identity)]
+    result = run(*(word for path in paths for word in ("--check", str(path))), "--results", str(tmp_path))
+    assert result.exit_code == 1 and "differs" in result.stdout and "agrees" in result.stdout
+    assert run("--check", str(tmp_path / "nowhere.json")).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def write(tmp_path: Path) -> Write:
             **named,
         )
         if reason:
-            return Store(tmp_path / folder).write(Record(identity=who, status="failed", reason=reason))
+            return Store(tmp_path / folder).write(
+                Record(identity=who, status="failed", reason=reason, protocol=protocol or {})
+            )
         base = {"index": np.arange(40), "group": [f"g{i // 2}" for i in range(40)], "cost": 10**9, "clip_1": 1.0}
         table = pd.DataFrame(base | (columns or {}))
         cost = Cost(average=table["cost"].mean(), maximum=int(table["cost"].max()), minimum=int(table["cost"].min()))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.records import Record
+from bench.report.summary import _question
 from bench.tables.join import join
 from bench.tables.newcomer import experiments, is_new, static_rows, with_method
 from bench.tables.runs import Block, blocks
@@ -103,3 +104,20 @@ def test_folders_of_one_label_are_one_store(write: Write, tmp_path: Path) -> Non
     (block,) = stored(tmp_path, "shipped", "yours")
     assert sorted(run.path.parent.name for run in block.runs) == ["yours", "yours"]
     assert len(blocks([("a", tmp_path / "shipped"), ("b", tmp_path / "yours")])) == 2
+
+
+def test_of_folders_of_one_label_only_those_are_named_that_hold_something(write: Write, tmp_path: Path) -> None:
+    write(folder="shipped")
+    both(write, folder="yours", seeds=1, profile="tiny")
+    one = "shipped and yours"
+    stores = [(one, tmp_path / "shipped"), (one, tmp_path / "yours")]
+    assert [block.name for block in blocks(stores)] == ["p (shipped)", "tiny (yours)"]
+    write(folder="shipped", profile="tiny", seed=5)
+    assert blocks(stores)[1].name == "tiny (shipped and yours)"
+
+
+def test_what_a_table_claims_of_a_new_method_is_of_saving_and_of_loss(write: Write, tmp_path: Path) -> None:
+    both(write)
+    found = with_method(load("table1"), MINE, stored(tmp_path, "runs"))
+    asked = {claim.statistic: _question(found, claim) for claim in found.claims if claim.row.startswith("new-")}
+    assert asked["cost_ratio"] == "saves" and asked["clip-1"] == asked["video-1"] == "loss"

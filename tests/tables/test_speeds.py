@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tables.clocked import DYNAMIC, MATCHED, STATIC, at_point, failed, store, timing
 
 from bench.accuracy.intervals import Interval
@@ -272,12 +274,24 @@ def test_latency_and_speed_up_columns(runs: Path, kind: str, unit: str, value: f
 
 def test_one_timing_is_its_own_interval_and_more_add_their_spread() -> None:
     one = Interval(1.2, 1.1, 1.4)
-    assert pooled([one]) == pytest.approx(one)
+    assert pooled([one]) == one
     twice = pooled([one, one])
-    assert twice == pytest.approx((1.2, 1.2 - 0.1 / math.sqrt(2), 1.2 + 0.2 / math.sqrt(2)))
-    apart = pooled([Interval(1.0, 1.0, 1.0), Interval(2.0, 2.0, 2.0)])
-    assert apart == pytest.approx((1.5, 1.5 - 12.706 * 0.5, 1.5 + 12.706 * 0.5), rel=1e-3)
+    below, above = (1.1 / 1.2) ** math.sqrt(0.5), (1.4 / 1.2) ** math.sqrt(0.5)
+    assert twice == pytest.approx((1.2, 1.2 * below, 1.2 * above))
+    apart = pooled([Interval(1.0, 1.0, 1.0), Interval(4.0, 4.0, 4.0)])
+    assert apart == pytest.approx((2.0, 2.0 / 2**12.706, 2.0 * 2**12.706), rel=1e-3)
+    assert all(math.isnan(end) for end in pooled([one, Interval(1.0, math.nan, math.nan)])[1:])
     assert math.isnan(interval(Span(median=1.0, low=1.0, high=1.0)).low)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=2, max_size=5), st.floats(1.0, 3.0))
+def test_timings_however_far_apart_are_never_below_zero_and_their_inverse_is_the_inverse(
+    ratios: list[float], wide: float
+) -> None:
+    found = pooled([Interval(ratio, ratio / wide, ratio * wide) for ratio in ratios])
+    inverse = pooled([Interval(1 / ratio, 1 / ratio / wide, wide / ratio) for ratio in ratios])
+    assert 0 <= found.low <= found.value <= found.high
+    assert (1 / inverse.value, 1 / inverse.high) == pytest.approx((found.value, found.low))
 
 
 def test_a_faulty_timing_is_one_line(runs: Path) -> None:

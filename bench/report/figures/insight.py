@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.inspection.settings import Settings
@@ -14,7 +14,7 @@ from bench.report.figures.motion import policies_by_motion, redundancy_by_clip
 from bench.report.figures.picture import Picture
 from bench.report.figures.subject import Subject
 from bench.report.figures.thumbnails import feature_maps, strips
-from bench.tables.runs import Block, Run
+from bench.tables.runs import Block, Run, fold_of
 
 if TYPE_CHECKING:
     from bench.report.content import Content
@@ -24,7 +24,8 @@ def insight_pictures(content: Content) -> list[Picture]:
     """What the stored decisions and inspections allow, policies first."""
     deciding = [(block, list(_deciding(block))) for block in content.found if not block.smoke]
     decided = [subject for _, found in deciding for subject in found]
-    looked = list(_inspected(content.inspections))
+    parts = [part.record for block in content.found for run in block.runs for part in run.parts]
+    looked = list(_inspected(content.inspections, {one.identity.id: fold_of(one) for one in parts}))
     drawn = [
         *(heat_map(subject, runs) for subject, runs in decided),
         *(picture for block, found in deciding for picture in policies_by_motion(block, found)),
@@ -54,8 +55,10 @@ def _decides(run: Run) -> bool:
     return any(name.startswith("decision.") for name in run.samples.columns)
 
 
-def _inspected(inspections: Sequence[Inspection]) -> Iterator[tuple[Subject, Sequence[Inspection]]]:
-    """The finished inspections of one method at the same settings together, by seed."""
+def _inspected(
+    inspections: Sequence[Inspection], folds: Mapping[str, int | None]
+) -> Iterator[tuple[Subject, Sequence[Inspection]]]:
+    """The finished inspections of one method at the same settings together, by seed. folds: of runs, by their ids."""
     groups: dict[str, list[Inspection]] = {}
     for one in inspections:
         who = one.record.identity
@@ -67,4 +70,6 @@ def _inspected(inspections: Sequence[Inspection]) -> Iterator[tuple[Subject, Seq
         first = group[0].record.identity
         own = first.settings.model_dump(exclude_defaults=True)
         apart = "" if first.settings == Settings() else f"with {json.dumps(own, sort_keys=True)}"
-        yield Subject(group[0].store, first.run, f"{first.run.profile} ({group[0].store})", apart), group
+        fold = folds.get(first.run.id)
+        where = f"{first.run.profile} ({group[0].store}{'' if fold is None else f', looked into in fold {fold}'})"
+        yield Subject(group[0].store, first.run, where, apart), group

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.records import write_atomically
+from bench.files import write_atomically
 from bench.report.figures.style import VARIABLES, look
 
 if TYPE_CHECKING:

@@ -104,13 +104,15 @@ def _bars(lines: Sequence[SpeedLine]) -> Bars:
     arms = {"dense": [record.b for record in records], "executed": [record.a for record in records]}
     found = {name: [arm.clips_per_second.median for arm in given if arm] for name, given in arms.items()}
     found["bound"] = [record.bound["a"] for record in records if record.bound]
-    etas = [interval(record.eta) for record in records if record.eta]
+    ratio = pooled([interval(record.ratio) for record in records if record.ratio])
+    saved = 1 / float(np.mean([record.cost_ratio for record in records if record.cost_ratio is not None])) - 1
+    told = all(record.eta for record in records)  # of some seeds it would be another mean than the ratio
     most = [record.eta_max for record in records if record.eta_max is not None]
     return Bars(
         _name(first),
         {name: float(np.mean(values)) for name, values in found.items() if values},
-        pooled([interval(record.ratio) for record in records if record.ratio]),
-        pooled(etas) if etas else None,
+        ratio,
+        Interval(*((end - 1) / saved for end in ratio)) if told else None,
         float(np.mean(most)) if most else None,
         (first.ratio, first.eta) if first.record.row else (None, None),
     )

@@ -1,0 +1,156 @@
+"""What a data set gives to rules without a network, as it was measured, and which results are above it.
+
+A floor belongs to a block only where all the data are the same, by their fingerprints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from bench.accuracy.intervals import Interval
+from bench.files import read_model, sealed, sound, whole, write_atomically
+from bench.records import Figure, Strict
+from bench.tables.comparison import Line
+from bench.tables.runs import Block, Run
+from bench.tables.verdicts import FEWEST_SEEDS
+
+CLASSES = "clip-1"
+"""The figure of blind rules on classified videos, the same for every number of views."""
+
+
+class FloorError(Exception):
+    """A stored floor is not what it should be; the message names file and field."""
+
+
+class FloorRecord(Strict):
+    """What rules without a network have on one data set, in all its folds together: shares of 1 by rule and figure.
+
+    fingerprints: of the data, one a fold. videos: how many were tested.
+    """
+
+    dataset: str
+    dataset_revision: int
+    profile: str
+    frames: int
+    fingerprints: list[str]
+    videos: int = Field(gt=0)
+    rules: dict[str, dict[str, Figure]]
+
+    @property
+    def id(self) -> str:
+        """Readable and unique."""
+        digest = hashlib.sha256("".join(self.fingerprints).encode()).hexdigest()[:10]
+        return f"{self.dataset}-{self.frames}f-{digest}"
+
+
+def store(folder: Path, record: FloorRecord) -> Path:
+    """Keeps a floor in "floors" beside the records of `folder`; other rules that are there of the same data stay."""
+    path = folder / "floors" / f"{record.id}.json"
+    record = _with_rules(sound(path, _read, FloorError), record)
+    write_atomically(path, sealed(record.model_dump_json(indent=1)))
+    return path
+
+
+def floor_records(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) -> list[FloorRecord]:
+    """Everything in "floors" beside the records of each store, one of the same data; of a rule the last store's counts.
+
+    faults: gets a line for each that is broken.
+
+    Raises:
+        FloorError: without `faults`, a file is no floor; names file and field.
+    """
+    paths = [path for _, folder in stores for path in sorted((folder / "floors").glob("*.json"))]
+    found: dict[str, FloorRecord] = {}
+    for _, record in whole(paths, _read, FloorError, faults):
+        found[record.id] = _with_rules(found.get(record.id), record)
+    return list(found.values())
+
+
+def _with_rules(earlier: FloorRecord | None, record: FloorRecord) -> FloorRecord:
+    """A floor with the rules of an earlier one that it does not have."""
+    if earlier is None or earlier.dataset_revision != record.dataset_revision:
+        return record
+    return record.model_copy(update={"rules": {**earlier.rules, **record.rules}})
+
+
+def _read(path: Path) -> FloorRecord:
+    return read_model(path, FloorRecord, FloorError, "floor")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A figure without a network, in %. measured: by a stored rule; else counted from the classes of the test videos.
+
+    above, below: the methods whose whole interval lies there, outside that of the floor; level: those of which neither
+    is so, and those with too few seeds to tell, which say how many.
+    """
+
+    rule: str
+    figure: str
+    found: Interval
+    measured: bool
+    above: Sequence[str] = ()
+    level: Sequence[str] = ()
+    below: Sequence[str] = ()
+
+
+def floors(block: Block, frames: int, records: Sequence[FloorRecord], lines: Sequence[Line] = ()) -> list[Floor]:
+    """The floors of a block's data at so many frames, with the methods of `lines` above each."""
+    own = [record for record in records if _is_of(record, block, frames)]
+    measured = [
+        (rule, name, _percent(figure), True)
+        for record in own
+        for rule, figures in record.rules.items()
+        for name, figure in figures.items()
+    ]
+    return [_standing(*one, lines) for one in [*_counted(block, frames), *measured]]
+
+
+def _is_of(record: FloorRecord, block: Block, frames: int) -> bool:
+    prints = {digest for (count, _), digest in block.fingerprints.items() if count == frames}
+    return (record.dataset, record.dataset_revision) == (block.dataset, block.revision) and prints == {
+        *record.fingerprints
+    }
+
+
+def _percent(figure: Figure) -> Interval:
+    ends = (math.nan if end is None else 100 * end for end in (figure.low, figure.high))
+    return Interval(100 * figure.value, *ends)
+
+
+def _counted(block: Block, frames: int) -> list[tuple[str, str, Interval, bool]]:
+    """Chance and the most frequent class, from the classes of the test videos."""
+    run = next((run for run in block.runs if _tells(run, frames)), None)
+    if run is None:
+        return []
+    counts = np.unique(run.samples["target"], return_counts=True)[1]
+    most, classes = 100 * counts.max() / counts.sum(), len(counts)
+    told = {f"one of the {classes} classes at random": 100 / classes, "the test videos' most frequent class": most}
+    return [(rule, CLASSES, Interval(value, math.nan, math.nan), False) for rule, value in told.items()]
+
+
+def _tells(run: Run, frames: int) -> bool:
+    record = run.record
+    stored = record.identity.frames == frames and record.status == "done" and record.samples_file is not None
+    return stored and run.classifies and "target" in run.samples.columns
+
+
+def _standing(rule: str, figure: str, found: Interval, measured: bool, lines: Sequence[Line]) -> Floor:
+    """Methods by where their interval lies; one without interval is level, as is one with too few seeds."""
+    low, high = (found.value if math.isnan(end) else end for end in found[1:])
+    sides: dict[str, list[str]] = {"above": [], "level": [], "below": []}
+    for line in lines:
+        own = line.accuracies.get(figure)
+        if own is not None and line.seeds < FEWEST_SEEDS:
+            sides["level"].append(f"{line.name} ({line.seeds} seed{'' if line.seeds == 1 else 's'})")
+        elif own is not None:
+            side = "above" if own.low > high else "below" if own.high < low else "level"
+            sides[side].append(line.name)
+    return Floor(rule, figure, found, measured, **sides)

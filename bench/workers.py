@@ -1,0 +1,101 @@
+"""Work in processes of their own, of which one may die without harm to the others."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import islice
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from bench.data.loader import end_with_parent
+from bench.data.loading import Loading, loading, use
+from bench.data.split import DataError
+
+Answer = TypeVar("Answer")
+
+
+class WorkerDiedError(Exception):
+    """The process that did a piece of work is gone."""
+
+
+class Workers(Generic[Answer]):
+    """`count` processes, each at one call at a time; where one dies, another takes its place, and the call has failed.
+
+    Within `with`; what ends that by an exception ends what is under way as well.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._loading = loading().shared(count)
+        self._free = [_process(self._loading) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def ended(
+        self, calls: Sequence[Callable[[], Answer]], every: float = 2.0
+    ) -> Iterator[tuple[int, Answer | Exception] | None]:
+        """The number and the answer of each call as it ends, or what it raised; None whenever `every` seconds pass.
+
+        A call whose process died raised `WorkerDiedError`; it is not made again.
+        """
+        waiting = iter(range(len(calls)))
+        running: dict[Future[Answer], tuple[int, ProcessPoolExecutor]] = {}
+        while True:
+            for number in islice(waiting, len(self._free)):
+                future, process = self._submitted(calls[number])
+                running[future] = number, process
+            if not running:
+                return
+            done = wait(running, every, FIRST_COMPLETED).done
+            for future in done:
+                number, process = running.pop(future)
+                answer = _answer(future)
+                self._free.append(_process(self._loading) if isinstance(answer, WorkerDiedError) else process)
+                yield number, answer
+            if not done:
+                yield None
+
+    def _submitted(self, call: Callable[[], Answer]) -> tuple[Future[Answer], ProcessPoolExecutor]:
+        process = self._free.pop()
+        try:
+            return process.submit(call), process
+        except BrokenProcessPool:  # it died of nothing that it was doing
+            process = _process(self._loading)
+            return process.submit(call), process
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in self._free:
+            process.shutdown(wait=kind is None)
+        if kind is not None:
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+
+def _process(reading: Loading) -> ProcessPoolExecutor:
+    """A pool of one process, so that it is known what a process died of; it starts with its first call."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(reading,))
+
+
+def _answer(future: Future[Answer]) -> Answer | Exception:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return WorkerDiedError("its process died: killed, or out of memory")
+    except Exception as error:
+        return error
+
+
+def _begin(reading: Loading) -> None:
+    """In a worker: reads videos as the parent does, and ends with it: left alone it would hold an experiment's lock."""
+    end_with_parent()
+    try:
+        use(reading)
+    except DataError as error:  # the cache was there when the parent began
+        logging.getLogger(__name__).warning("%s: it is done without", error)
+        use(replace(reading, cache=None))

@@ -1,0 +1,126 @@
+"""The page of results and the speed cells, from the shipped records: nothing is empty, nothing contradicts another."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bench.report.content import Content, gather
+from bench.report.render import ANSWERS, _values
+from bench.report.sources import Sources
+from bench.report.summary import outcomes, summary
+from bench.report.templating import environment
+from bench.report.views import missing
+from bench.tables import published
+from bench.tables.join import Joined
+from bench.tables.speeds import SPEED_KINDS
+
+TIMED = ("table1", "table2", "table5", "table6", "table8", "table10")
+
+
+@pytest.fixture(scope="module")
+def content() -> Content:
+    return gather(published(), [("shipped", published().parent / "measured")])
+
+
+@pytest.fixture(scope="module")
+def page(content: Content) -> str:
+    return environment(False).get_template("results.md.j2").render(_values(content, []), sources=Sources())
+
+
+def table(content: Content, id: str) -> Joined:
+    return next(joined for joined in content.joined if joined.table.id == id)
+
+
+@pytest.mark.parametrize("id", TIMED)
+def test_every_speed_cell_has_a_measurement_or_a_reason(id: str, content: Content) -> None:
+    joined = table(content, id)
+    speeds = [column for column in joined.table.columns if column.kind in SPEED_KINDS]
+    assert speeds
+    for row in joined.table.rows:
+        for run in joined.rows[row.id]:
+            for column in speeds if run.cells else []:
+                cell = run.cells[column.id]
+                assert cell.found is not None or cell.reason, f"{id}/{row.id}, {run.block.name}"
+            assert run.cells or run.reason
+        timed = [point.cells[column.id].found for point in joined.points[row.id] for column in speeds]
+        if joined.table.value(row.id, "speed") is not None:
+            assert any(timed) != bool(joined.untimed.get(row.id)), f"{id}/{row.id}: either timed or why not"
+        if not any(timed):
+            assert missing(joined, row.id)
+
+
+def test_the_page_has_a_line_for_every_outcome_and_no_other_verdict(content: Content, page: str) -> None:
+    found = [finding for question in outcomes(content) for finding in question.findings]
+    said = re.findall(r"^- (\*\*(?:yes|no|open)\*\*)", page, re.MULTILINE)
+    assert sorted(said) == sorted(ANSWERS[finding.verdict] for finding in found)
+    assert len(found) > 60 and all(f"{finding.figure} ({finding.interval})" in page for finding in found)
+
+
+def test_what_the_summary_says_stands_among_the_outcomes(content: Content) -> None:
+    every = {(one.subject, one.figure, one.on) for question in outcomes(content) for one in question.findings}
+    for question in summary(content):
+        for finding in question.findings:
+            assert (finding.subject, finding.figure, finding.on) in every
+
+
+def test_every_data_set_is_told_apart_and_one_fold_is_called_so(content: Content) -> None:
+    loss = next(question for question in outcomes(content) if question.id == "loss")
+    named = {finding.on.partition(";")[0] for finding in loss.findings}
+    wanted = ("ut_interaction, fold 0 only, profile ut_interaction (shipped), 1 seed", "digits, profile digits (")
+    assert all(any(one.startswith(name) for one in named) for name in wanted)
+
+
+def test_every_block_that_judges_a_claim_is_told_by_its_name(content: Content) -> None:
+    judged = {
+        item.block.name
+        for joined in content.joined
+        for result in joined.claims
+        for item in result.latest
+        if item.judgement.interval is not None
+    }
+    told = {finding.block for question in outcomes(content) for finding in question.findings}
+    assert len([name for name in judged if name.startswith("digits (")]) > 1  # two settings of the same data
+    assert judged <= told
+    assert all(finding.block in finding.on for question in outcomes(content) for finding in question.findings)
+
+
+def test_the_page_says_at_what_scale_networks_were_trained_and_timed(content: Content, page: str) -> None:
+    top = page[: page.index("\n## ")]
+    assert "8 and 16 frames of 24 × 24, networks with width 8, blocks [1, 1, 1, 1], stem [3, 3, 3]" in top.replace(
+        "\\[", "["
+    )
+    assert "with fewer than 3 seeds" in top and "within the noise of two copies of the twin" in top
+    points = [one for question in outcomes(content) for one in question.findings if one.machine]
+    assert all(one.on.startswith("full size, not trained, decisions drawn to the published cost; ") for one in points)
+
+
+def test_where_no_floor_was_measured_the_command_that_does_is_named(content: Content, page: str) -> None:
+    floor = "no floor of exactly these data: vared-bench data floor --profile ut_interaction --frames 8"
+    assert f"{floor} --data-option fold=0 --coarse --results runs" in page.replace("\\_", "_")
+    assert "- ut_interaction, fold 0 only, 8 frames (" in page.replace("\\_", "_")
+
+
+def test_key_frames_stand_beside_their_floor(content: Content, page: str) -> None:
+    own = {(block.profile, frames): floors for block, frames, floors in content.floors}
+    assert any(floor.measured and floor.figure == "mAP" for floor in own["localisation", 16])
+    assert "composed, 16 frames (localisation (shipped)): boxes: " in page
+
+
+def test_what_was_not_run_is_named_with_its_reason(content: Content, page: str) -> None:
+    end = page[page.index("## What was not run") :]
+    assert "Table 8" in end and "nothing was run with 32 frames" in end and "not timed on any device yet" in end
+    for line in end.splitlines():
+        if line.startswith("- "):
+            assert re.fullmatch(r"- .+: \S.*", line), line
+
+
+def test_floors_stand_beside_results_of_the_same_data_alone(content: Content) -> None:
+    own = {(block.dataset, frames): floors for block, frames, floors in content.floors}
+    rules = {floor.rule for floor in own["camvid", 1]}
+    assert "most frequent class at each place" in rules
+    measured = [floor for floor in own["ut_interaction", 8] if floor.measured]
+    assert not measured  # one fold was run; the floor is of all ten
+    chance = own["ut_interaction", 8][0]
+    assert chance.found.value == pytest.approx(100 / 6)
