@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from bench.data.loading import cores_here
 from bench.experiment import Experiment, plan, run
 from bench.inspection.run import inspect
 from bench.inspection.settings import Settings
@@ -150,7 +150,7 @@ def run_all(
     progress = Progress(experiments)
     what = f"{len(experiments)} experiments, {jobs} side by side, in {results}"
     print(f"profile {profile.name}: {what}", file=sys.stderr, flush=True)
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = max(1, cores_here() // jobs)
     with Workers[tuple[Record | None, float]](jobs) as workers, _shown(progress, results) as show:
         for patient in (False, True):
             left = [one for one in experiments if progress.finished.get(one, "elsewhere") == "elsewhere"]

@@ -50,7 +50,7 @@ class Loading:
         if not getattr(split, "reads_files", False) or self.opened_decoder.in_one_process:
             return 0
         beside = self.sharing * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun sets it
-        cores = _cores() // beside
+        cores = cores_here() // beside
         return min(cores, MOST) if cores > 1 else 0
 
     @cached_property
@@ -72,7 +72,7 @@ class Loading:
         return decoder_named(self.decoder)
 
 
-def _cores() -> int:
+def cores_here() -> int:
     """Of which this process has the time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # not on macOS
     with suppress(OSError, ValueError):  # of control groups' second version; "max" is no number
