@@ -115,14 +115,15 @@ def make_folder(folder: Path) -> None:
 
 def _sync(folder: Path) -> None:
     """Brings the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has nothing to bring
-            raise
-    finally:
-        os.close(handle)
+    with _naming(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that has nothing to bring
+                raise
+        finally:
+            os.close(handle)
 
 
 def remove_leftovers(folder: Path, start: str = "") -> None:
