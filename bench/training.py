@@ -17,6 +17,7 @@ from bench import distributed
 from bench.checkpoint import Checkpoint, Log, restore_random
 from bench.data.sampling import Sampling, train_steps
 from bench.data.split import Split
+from bench.depthwise import DepthwiseGradients
 from bench.flow import Waiting, stage_batches
 from bench.memory import Before, MemoryShortError, fitting_everywhere, parts, tell
 from bench.method import Batch, Method, Recipe, Stage
@@ -138,7 +139,8 @@ class GradientStage(Stage):
             with half:
                 loss, logged = self.loss(part)
             share = len(part.index) / samples
-            (share * loss).backward()  # type: ignore[no-untyped-call]
+            with DepthwiseGradients():
+                (share * loss).backward()  # type: ignore[no-untyped-call]
             found.append((share, {"loss": float(loss.detach()), **logged}))
         return {name: sum(share * values[name] for share, values in found) for name in found[0][1]}
 

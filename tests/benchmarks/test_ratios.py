@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ def test_training_step_over_static(
     """Promise: at most 1.35 at full width, of the default kind, absorbable, on a CPU."""
     dynamic = training_step(f"vared/{network}", {**setting, "kind": kind}, batch)
     ratio(benchmark, dynamic, training_step(network, setting, batch))
+
+
+@pytest.mark.parametrize("options", [{"width": 8}, {}], ids=["an eighth of the width", "full width"])
+def test_x3d_step_by_torchs_gradients_over_ours(
+    benchmark: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `bench.depthwise` saves of a training step on a CPU."""
+    ours = training_step("x3d_m", {"frames": 16, "size": 64, "network_options": options}, 16)
+
+    def theirs() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("bench.training.DepthwiseGradients", nullcontext)
+            ours()
+
+    ratio(benchmark, theirs, ours, rounds=3)
 
 
 def test_evaluation_with_accounting_over_without(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
