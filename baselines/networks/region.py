@@ -36,7 +36,6 @@ FREE = 0.6  # a predicted box that overlaps a true one by more is not punished f
 CONFIDENCE = 0.005  # less sure boxes are no answer
 SUPPRESSION = 0.4
 MOST = 100  # boxes a sample, the best before suppression
-RIGHT = 0.5
 
 
 class Detection(Task):
@@ -60,7 +59,7 @@ class Detection(Task):
         values = self._values(output)
         confidence = values[..., 4].sigmoid()
         truths = torch.cat(list(target)).to(values)
-        rows = torch.repeat_interleave(torch.tensor([len(boxes) for boxes in target], device=output.device))
+        rows = _rows(target).to(output.device)
         slots, wanted = self._met(truths, output.shape[-2:])
         with torch.no_grad():
             corners = self._corners(values, output.shape[-2:])
@@ -79,14 +78,15 @@ class Detection(Task):
 
     @torch.no_grad()
     def right(self, output: Tensor, target: Sequence[Tensor]) -> Tensor:
-        """1 where the box of most confidence overlaps a true one by more than a half and names its class."""
+        """1 where every true box's class is named in the cell and anchor that meet it, so also where there is no box.
+
+        VA-RED² lets its efficiency loss act on what is "correctly classified", and leaves open what that is for boxes.
+        """
         values = self._values(output)
-        rows = torch.arange(len(values), device=values.device)
-        best = values[..., 4].argmax(1)
-        box, label = self._corners(values, output.shape[-2:])[rows, best], values[rows, best, 5:].argmax(1)
-        truths = _padded(target, values)
-        hit = (overlaps(box[:, None], truths[..., :4]) > RIGHT) & (truths[..., 4] == label[:, None])
-        return hit.any(1).float()
+        truths, rows = torch.cat(list(target)).to(values), _rows(target).to(values.device)
+        slots, _ = self._met(truths, output.shape[-2:])
+        named = values[rows, slots, 5:].argmax(1) == truths[:, 4]
+        return values.new_ones(len(values)).scatter_reduce(0, rows, named.to(values), "amin")
 
     @torch.no_grad()
     def answer(self, output: Tensor) -> dict[str, Any]:
@@ -137,6 +137,11 @@ class Detection(Task):
 def _centred(one: Tensor, other: Tensor) -> Tensor:
     """Overlap of boxes of sizes (..., 2) at one centre: how alike their shapes are."""
     return overlaps(F.pad(one, (2, 0)), F.pad(other, (2, 0)))
+
+
+def _rows(target: Sequence[Tensor]) -> Tensor:
+    """Whose each true box is, (m,)."""
+    return torch.repeat_interleave(torch.tensor([len(boxes) for boxes in target]))
 
 
 def _padded(target: Sequence[Tensor], like: Tensor) -> Tensor:
