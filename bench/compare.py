@@ -16,7 +16,8 @@ from typing import Any
 from bench import profiles
 from bench.answers.compare import answer
 from bench.conformance.named import conform
-from bench.experiment import Experiment, ExperimentError, Run, frozen
+from bench.experiment.plan import Experiment, ExperimentError, frozen
+from bench.experiment.run import Run
 from bench.files import write_atomically
 from bench.records import Store
 from bench.report import render

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -36,6 +36,8 @@ GONE = (
     "remote process",
 )  # fmt: skip
 """Words of the backends, in small letters, where a process has closed its connections or is silent."""
+WORD = "why a process ended"
+"""The key of the line that a process leaves for the others in the store in which they met."""
 
 
 class DistributedError(Exception):
@@ -76,7 +78,8 @@ def _said(error: RuntimeError) -> str:
     reason = str(error).partition("\n")[0]
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError) or any(one in reason.lower() for one in GONE):
         again = "the same command goes on from the last checkpoint"
-        return f"another process is gone or does not answer; {again} ({reason[:120]})"
+        word = _word_left()
+        return f"{word}; {again}" if word else f"another process is gone or does not answer; {again} ({reason[:120]})"
     return f"an exchange with the other processes failed: {reason[-120:]}"
 
 
@@ -95,8 +98,32 @@ def joined() -> Iterator[None]:
     dist.init_process_group(backend, store=started, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
+    except Exception as error:
+        _leave_word(error)
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _leave_word(error: Exception) -> None:
+    """Lets the others know why this process ends, before it closes its connections; who ends first is believed.
+
+    An exchange that failed is no reason: another process was gone before.
+    """
+    ends_well = getattr(error, "exit_code", None) == 0  # the command line's way to end is an exception too
+    if not ends_well and not isinstance(error, DistributedError):
+        line = " ".join(str(error).split())[:300] or type(error).__name__
+        with suppress(RuntimeError):  # what keeps the word may be gone as well
+            _get_default_store().compare_set(WORD, "", f"process {place()[0]} ended: {line}")
+
+
+def _word_left() -> str:
+    """What the first process that ended said of it; "" where it could not say anything."""
+    with suppress(RuntimeError, ValueError):
+        store = _get_default_store()
+        if store.check([WORD]):
+            return str(store.get(WORD).decode())
+    return ""
 
 
 def place() -> tuple[int, int]:
@@ -289,6 +316,17 @@ class _Mean(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """As forward: the losses of all processes are averaged in the end."""
         return _averaged(gradient)
+
+
+def mean_of_all(x: Tensor) -> Tensor:
+    """The mean over processes of equally large parts' means, for a loss that is not a mean of the parts' own.
+
+    Gradients flow through it. Inside a step, where all processes call it as often.
+    """
+    if place()[1] == 1:
+        return x
+    mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
 
 
 def _averaged(x: Tensor) -> Tensor:

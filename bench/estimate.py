@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from bench.data.sampling import test_batches, train_batches, train_steps
-from bench.experiment import Experiment, Run
+from bench.experiment.plan import Experiment
+from bench.experiment.run import Run
 from bench.flow import to_device
 from bench.inference.convolution import settle
 from bench.method import Batch

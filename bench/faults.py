@@ -47,25 +47,45 @@ def fault(error: ValidationError, schema: Any = None) -> tuple[Sequence[str | in
     first = next((one for one in errors if one["type"] in UNKNOWN), errors[0])
     place: Sequence[str | int] = first["loc"]
     if schema is None:
-        return place, _said(first, ())
+        return place, _said([first], ())
     if first["type"] not in UNKNOWN:
-        return _walked(place, schema)[0], _said(first, ())
+        return _of_branches(errors, schema)
     walked, known = _walked(place[:-1], schema)
-    return [*walked, place[-1]], _said(first, known)
+    return [*walked, place[-1]], _said([first], known)
 
 
-def _said(one: Mapping[str, Any], known: Collection[str]) -> str:
+def _of_branches(errors: Sequence[Mapping[str, Any]], schema: Any) -> tuple[Sequence[str | int], str]:
+    """The first fault, where a value may be of several kinds: that inside the kind which it is, else of all kinds."""
+    placed = [(_walked(one["loc"], schema)[0], one) for one in errors]
+    start = placed[0][0]
+    inside = [pair for pair in placed if pair[0][: len(start)] == start]
+    deepest = max(inside, key=lambda pair: len(pair[0]))[0]
+    return deepest, _said([one for walked, one in inside if walked == deepest], ())
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """What was meant by a name that there is not, or what there is."""
+    near = get_close_matches(name, sorted(known), 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+
+
+def _said(alike: Sequence[Mapping[str, Any]], known: Collection[str]) -> str:
+    """The words of a fault; of several, of which any could be mended, what each wants."""
+    one = alike[0]
     kind = str(one["type"])
     if kind in UNKNOWN:
-        near = get_close_matches(str(one["loc"][-1]), sorted(known), 1)
-        listed = f"; there are {', '.join(sorted(known))}" if known else ""
-        return f"no such field; did you mean {near[0]!r}?" if near else f"no such field{listed}"
+        return f"no such field; {hint(str(one['loc'][-1]), known)}" if known else "no such field"
     if kind.startswith("missing"):
         return "is missing"
-    wanted = _WORDS.get(kind) or _WORDS.get(kind.partition("_")[0])
-    if wanted is None:  # a check of our own, in its own words
+    wanted = list(dict.fromkeys(filter(None, map(_wanted, alike))))
+    if not wanted:  # a check of our own, in its own words
         return str(one["msg"]).removeprefix("Value error, ")
-    return f"must be {wanted.format(**one.get('ctx', {}))}, not {_short(one['input'])}"
+    return f"must be {' or '.join(wanted)}, not {_short(one['input'])}"
+
+
+def _wanted(one: Mapping[str, Any]) -> str:
+    kind = str(one["type"])
+    return (_WORDS.get(kind) or _WORDS.get(kind.partition("_")[0], "")).format(**one.get("ctx", {}))
 
 
 def _short(value: object) -> str:

@@ -205,6 +205,17 @@ def set_aside(path: Path, why: str) -> None:
     print(f"{path}: {why.removeprefix(f'{path}: ')}; set aside as {aside.name}", file=sys.stderr, flush=True)
 
 
+def raise_if_passing(error: Exception) -> None:
+    """Of what a file was refused for, by its cause.
+
+    Raises:
+        OSError: the file is there and could not be read this time, which says nothing about it.
+    """
+    cause = error.__cause__
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        raise cause from None
+
+
 def kept(path: Path, read: Callable[[Path], Found], broken: Errors, beside: Iterable[Path] = ()) -> Found | None:
     """What is stored at `path`; None where nothing is, or what `read` finds broken: then it is set aside.
 
@@ -219,10 +230,8 @@ def kept(path: Path, read: Callable[[Path], Found], broken: Errors, beside: Iter
     try:
         return read(path)
     except broken as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            raise cause from None
-        if isinstance(cause, ValidationError):
+        raise_if_passing(error)
+        if isinstance(error.__cause__, ValidationError):
             raise
         set_aside(path, str(error))
     for other in beside:

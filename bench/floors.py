@@ -17,7 +17,7 @@ from bench.accuracy.segmentation import counts
 from bench.coarse import right
 from bench.data.key_frames import no_skill
 from bench.data.split import AnnotatedSplit, DataError, Dataset, annotated
-from bench.experiment import dataset_of
+from bench.experiment.build import dataset_of
 from bench.profiles import Profile
 from bench.records import Figure
 from bench.tables.floors import FloorRecord, store

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.files import kept, read_model, sealed, sound, whole, write_atomically
+from bench.files import kept, raise_if_passing, read_model, sealed, sound, whole, write_atomically
 
 SCHEMA = 1
 
@@ -142,10 +142,15 @@ class Store:
         return record
 
     def _samples_file(self, identity: Identity) -> str | None:
-        """The per-sample table of the record that is stored, if one is and can be read."""
+        """The per-sample table of the record that is stored, if one is and is whole.
+
+        Raises:
+            OSError: it could not be read this time: its table, under whatever name, must not be written over.
+        """
         try:
             stored = self.read(identity).samples_file
-        except RecordError:
+        except RecordError as error:
+            raise_if_passing(error)
             return None
         return None if stored is None else Path(stored).name
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from bench.data.loading import cores_here
-from bench.experiment import Experiment, plan, run
+from bench.experiment.plan import Experiment, plan
+from bench.experiment.run import run
 from bench.inspection.run import inspect
 from bench.inspection.settings import Settings
 from bench.profiles import Profile
@@ -209,15 +210,22 @@ def _look(experiment: Experiment, profile: Profile, results: Path, data_root: Pa
 def _clock(asked: Job, results: Path, data_root: Path | None) -> str:
     """Times one job in batches of each size; gives the outcome in one line."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    return "; ".join(_told(_measured(asked.at(batch), results, data_root)) for batch in TIMED_BATCHES)
+    found = (_measured(asked.at(batch), results, data_root) for batch in TIMED_BATCHES)
+    return "; ".join(_told(record) + remark for record, remark in found)
 
 
-def _measured(asked: Job, results: Path, data_root: Path | None) -> SpeedRecord:
-    """Times one job; where that fails its twin is timed by itself, since nothing else gives it a speed."""
-    record = measure(asked, results=results, data_root=data_root)
+def _measured(asked: Job, results: Path, data_root: Path | None) -> tuple[SpeedRecord, str]:
+    """Times one job, and says whether twice: once more where the machine may have been too busy, as later runs do.
+
+    Where it fails its twin is timed by itself, since nothing else gives it a speed.
+    """
+    record, remark = measure(asked, results=results, data_root=data_root), ""
+    if record.doubtful:
+        remark = f" (timed once more; at first, the machine may have been busy: {record.reason})"
+        record = measure(asked, results=results, data_root=data_root)
     if record.status == "failed" and asked.a != asked.b:
-        measure(job(asked.b, None, asked.b_options, asked.setting), results=results, data_root=data_root)
-    return record
+        _measured(job(asked.b, None, asked.b_options, asked.setting), results, data_root)
+    return record, remark
 
 
 def _told(record: SpeedRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from bench.data.decoders import decoder_named
 from bench.data.loader import end_with_parent
 from bench.data.loading import Loading, loading, use
 from bench.data.split import DataError
@@ -21,6 +23,14 @@ Answer = TypeVar("Answer")
 
 class WorkerDiedError(Exception):
     """The process that did a piece of work is gone."""
+
+
+class CallError(Exception):
+    """A piece of work failed with an error that cannot leave its process; the message names it."""
+
+
+_refused: DataError | None = None
+"""Of a worker: why it cannot read videos as its parent does."""
 
 
 class Workers(Generic[Answer]):
@@ -63,10 +73,10 @@ class Workers(Generic[Answer]):
     def _submitted(self, call: Callable[[], Answer]) -> tuple[Future[Answer], ProcessPoolExecutor]:
         process = self._free.pop()
         try:
-            return process.submit(call), process
+            return process.submit(_called, call), process
         except BrokenProcessPool:  # it died of nothing that it was doing
             process = _process(self._loading)
-            return process.submit(call), process
+            return process.submit(_called, call), process
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in self._free:
@@ -92,10 +102,45 @@ def _answer(future: Future[Answer]) -> Answer | Exception:
 
 
 def _begin(reading: Loading) -> None:
-    """In a worker: reads videos as the parent does, and ends with it: left alone it would hold an experiment's lock."""
+    """In a worker: reads videos as the parent does, and ends with it: left alone it would hold an experiment's lock.
+
+    An error here would pass for the worker's death; where it cannot read as the parent does, its calls say why.
+    """
+    global _refused
     end_with_parent()
+    try:
+        decoder_named(reading.decoder)
+    except DataError as error:  # the parent has it, but its libraries may not load twice
+        _refused = error
+        return
     try:
         use(reading)
     except DataError as error:  # the cache was there when the parent began
         logging.getLogger(__name__).warning("%s: it is done without", error)
         use(replace(reading, cache=None))
+
+
+def _called(call: Callable[[], Answer]) -> Answer:
+    """In a worker: the answer of a call; what it raises as something that the parent can read, or the pool is broken.
+
+    Raises:
+        DataError: this worker cannot read videos.
+        CallError: the call raised what only this process knows.
+    """
+    if _refused is not None:
+        raise _refused
+    try:
+        return call()
+    except Exception as error:
+        if _passes(error):
+            raise
+        raise CallError(f"{type(error).__name__}: {error}") from error
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it can be read in another process: one whose class takes more than a message often cannot."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return False
+    return True

@@ -15,11 +15,11 @@ import torch
 from typer.testing import CliRunner, Result
 
 import bench.reproduce
-from bench import experiment, registry
+from bench import registry
 from bench.cli import app
 from bench.cost import UncountedError
 from bench.data import DataError
-from bench.experiment import ExperimentError
+from bench.experiment.plan import ExperimentError
 from bench.method import InputSpec, Method, Prediction, Stage
 from bench.policy import Policy
 from bench.profiles import ProfileError
@@ -215,20 +215,20 @@ def raising(error: BaseException) -> Callable[..., Any]:
     ids=lambda error: type(error).__name__,
 )
 def test_what_a_user_can_mend_is_one_line(error: Exception, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "single", raising(error))
+    monkeypatch.setattr("bench.experiment.single.single", raising(error))
     result = run("evaluate", "r2plus1d_18", "--profile", profile)
     assert result.exit_code == 2
     assert result.stderr == f"error: {' '.join(str(error).split())}\n"
 
 
 def test_a_bug_keeps_its_traceback(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "single", raising(ValueError("bug")))
+    monkeypatch.setattr("bench.experiment.single.single", raising(ValueError("bug")))
     result = run("evaluate", "r2plus1d_18", "--profile", profile)
     assert isinstance(result.exception, ValueError)
 
 
 def test_interrupting_says_how_to_go_on(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "single", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("bench.experiment.single.single", raising(KeyboardInterrupt()))
     result = run("train", "r2plus1d_18", "--profile", profile)
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
@@ -241,7 +241,7 @@ def test_options_reach_the_experiment_with_their_types(profile: str, monkeypatch
         seen.update(given, name=name)
         return {"clip-1": 0.5}
 
-    monkeypatch.setattr(experiment, "single", single)
+    monkeypatch.setattr("bench.experiment.single.single", single)
     options = ["--option", "search_space=3", "--option", "kind=affine", "--option", "gate_scales=[0.1, 2]"]
     data = ["--data-option", "fold=3"]
     result = run("train", "vared/r2plus1d_18", "--profile", profile, *options, *data, "--seed", "7", "--json")
@@ -256,13 +256,13 @@ def test_options_reach_the_experiment_with_their_types(profile: str, monkeypatch
 def test_evaluate_prints_figures_and_fails_with_a_failed_record(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"clip-1": Figure(value=0.8765, low=0.85, high=0.9)}
     done = a_record(status="done", figures=figures, missing={"video-5": "fewer than 20 classes"})
-    monkeypatch.setattr(experiment, "single", lambda *_, **__: done)
+    monkeypatch.setattr("bench.experiment.single.single", lambda *_, **__: done)
     result = run("evaluate", "r2plus1d_18", "--profile", profile)
     assert result.exit_code == 0
     assert all(text in result.stdout for text in ("87.65 %", "85.00 to 90.00 %", "fewer than 20 classes"))
     assert Record.model_validate_json(run("evaluate", "m", "--profile", profile, "--json").stdout) == done
     failed = a_record(status="failed", reason="the loss is not finite")
-    monkeypatch.setattr(experiment, "single", lambda *_, **__: failed)
+    monkeypatch.setattr("bench.experiment.single.single", lambda *_, **__: failed)
     result = run("evaluate", "r2plus1d_18", "--profile", profile)
     assert result.exit_code == 1 and "the loss is not finite" in result.stderr
 

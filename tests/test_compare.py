@@ -17,12 +17,15 @@ import pytest
 from test_experiment import STATIC, TOML
 from typer.testing import CliRunner
 
-from bench import compare, experiment, profiles
+from bench import compare, profiles
 from bench.answers.compare import print_compare
 from bench.cli import app
 from bench.compare import Asked, asked
 from bench.conformance import named
-from bench.experiment import Experiment, ExperimentError, Run, run
+from bench.evaluation import score
+from bench.experiment.plan import Experiment, ExperimentError
+from bench.experiment.run import Run, run
+from bench.experiment.single import single
 from bench.memory import MemoryShortError
 from bench.profiles import Profile
 from bench.records import Record, Store, read_record, read_samples
@@ -67,7 +70,7 @@ def alone(folder: Path) -> Path:
 
 def again(profile: Profile, results: Path) -> Any:
     given = {"profile": profile, "frames": 4, "seed": 0, "options": {}, "results": results, "data_root": None}
-    return experiment.single("r2plus1d_18", until="again", **given)
+    return single("r2plus1d_18", until="again", **given)
 
 
 def test_evaluating_again_replaces_the_record_and_trains_nothing(
@@ -119,7 +122,7 @@ def test_a_failure_replaces_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At whichever of the two scorings, on validation and on the test set."""
-    calls, score = count(1), experiment.score
+    calls = count(1)
 
     def broken(*given: Any, **more: Any) -> Any:
         if next(calls) == at:
@@ -129,7 +132,7 @@ def test_a_failure_replaces_nothing(
     results, first = ran
     scores = results / "runs" / first.identity.id / "validation.json"
     before = scores.read_bytes()
-    monkeypatch.setattr(experiment, "score", broken)
+    monkeypatch.setattr("bench.experiment.run.score", broken)
     with pytest.raises(raised):
         again(tiny, results)
     assert Store(results / "records").read(first.identity) == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import together
 from toys import Toy, ToySplit
 
 from bench.data.sampling import Sampling
-from bench.distributed import DistributedError, _exchange, average_values, from_first, in_turns, own_part, place
+from bench.distributed import DistributedError, _exchange, average_values, from_first, in_turns, own_part, place, wait
 from bench.memory import parts
 from bench.method import Batch, Recipe
 from bench.training import train
@@ -131,3 +133,32 @@ def test_of_a_process_that_is_killed_the_others_tell_and_the_next_start_goes_on(
     found = together(2, vanishing, tmp_path / "cut", 99)
     for one, other in zip(found, expected, strict=True):
         assert all((one[name] == other[name]).all() for name in other)
+
+
+def refused_in_one(rank: int, file: str) -> None:
+    """A disk that refuses one process, which the others wait for at the next exchange."""
+    wait()  # until all are connected
+    if place()[0] == rank:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+    wait()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_ends_one_process_is_what_the_others_say(rank: int) -> None:
+    found = together(3, refused_in_one, rank, "records/full.json")
+    line = "[Errno 28] No space left on device: 'records/full.json'"
+    assert found[rank] == f"OSError: {line}"
+    for other in {0, 1, 2} - {rank}:
+        again = "the same command goes on from the last checkpoint"
+        assert found[other] == f"DistributedError: process {other}: process {rank} ended: {line}; {again}"
+
+
+def ends_well_in_the_first() -> None:
+    wait()
+    if place()[0] == 0:
+        raise typer.Exit(0)
+    wait()
+
+
+def test_an_end_without_error_is_not_taken_for_one() -> None:
+    assert "another process is gone" in together(2, ends_well_in_the_first)[1]

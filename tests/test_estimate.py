@@ -8,7 +8,7 @@ import pytest
 
 from bench import profiles
 from bench.estimate import Estimate, estimate
-from bench.experiment import Experiment, plan
+from bench.experiment.plan import Experiment, plan
 
 
 def test_hours_are_steps_and_test_clips() -> None:

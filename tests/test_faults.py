@@ -45,7 +45,26 @@ def test_the_first_fault_is_one_line_with_its_place_if_it_has_one(given: Any, sa
         (("size = 24", 'size = 24\nmethods = [{ method = "arnet", option = {} }]'), "methods.0.option: no such field"),
         (("size = 24", "size = 24\nfitted = { i3d = { sise = 2 } }"), "fitted.i3d.sise: no such field; did you mean"),
         (("size = 24\n", ""), "size: is missing"),
-        (("size = 24", "size = 24\nmethods = [1]"), "methods.0: must be text, not 1"),
+        (("size = 24", "size = 24\nmethods = [1]"), "methods.0: must be text or a table of fields, not 1"),
+        (
+            ("size = 24", 'size = 24\nmethods = [{ method = "arnet", frames = 0 }]'),
+            "methods.0.frames: must be 1 or more, not 0",
+        ),
+        (("size = 24", "size = 0"), "size: must be 1 or more, not 0"),
+        (("seeds = [0]", "seeds = []"), "seeds: must be at least 1 long, not []"),
+        (("size = 24", "size = 24\nscales = [0]"), "scales.0: must be above 0.0, not 0"),
+        (
+            ("size = 24", "size = 24\nfitted = { i3d = { recipe = { epoch = 2 } } }"),
+            "fitted.i3d.recipe.epoch: no such field; did you mean 'epochs'?",
+        ),
+        (
+            ("size = 24", 'size = 24\nfitted = { i3d = { recipe = { lr = "fast" } } }'),
+            "fitted.i3d.recipe.lr: must be a number, not 'fast'",
+        ),
+        (
+            ("size = 24", "size = 24\nfitted = { i3d = { recipe = { warmup = 2 } } }"),
+            "fitted.i3d.recipe: epochs, batch and accumulate must be 1 or more",
+        ),
         (("size = 24", "size = 24\nfolds = [0, 1, 0]"), "folds: a fold is named twice"),
     ],
 )

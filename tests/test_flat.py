@@ -21,7 +21,7 @@ from toys import Toy
 from bench.data.coverage import LeftOut
 from bench.data.lists import VideoFiles
 from bench.data.sampling import Sampling
-from bench.data.video import VideoReader
+from bench.data.video.reader import VideoReader
 from bench.evaluation import score
 from bench.method import InputSpec, Prediction
 from bench.profiles import Views

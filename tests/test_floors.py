@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,21 @@ def test_a_floor_measured_anew_keeps_the_rules_that_it_leaves_out(tmp_path: Path
     stored(profile, 8, folds, one, tmp_path)
     (record,) = floor_records([("runs", tmp_path)])
     assert set(record.rules) == {COARSE, "most frequent class"}
+
+
+def test_a_floor_that_cannot_be_read_this_time_keeps_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, folds = load("quick"), [dataset(ToySplit(30), ToySplit(24))]
+    path = stored(profile, 8, folds, floors(*folds, coarse=True), tmp_path)
+
+    def refused(file: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(OSError, match="Input/output error"):
+        stored(profile, 8, folds, floors(*folds), tmp_path)
+    monkeypatch.undo()
+    (record,) = floor_records([("runs", tmp_path)])
+    assert path.exists() and set(record.rules) == {COARSE, "most frequent class"}
 
 
 def test_the_same_data_in_two_stores_have_one_floor(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_a_command_is_told_is_in_force_in_it_and_its_processes(
         found.extend([loading(), Workers[None](4)._loading])
         raise KeyboardInterrupt
 
-    for work in ("experiment.single", "inspection.run.inspect", "reproduce.reproduce"):
+    for work in ("experiment.single.single", "inspection.run.inspect", "reproduce.reproduce"):
         monkeypatch.setattr(f"bench.{work}", stop)
     name = [] if command == "reproduce" else ["r2plus1d_18"]
     more = ["--workers", "3", "--cache", str(tmp_path / "cache"), "--cache-size", "0.5"]

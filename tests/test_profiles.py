@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import profiles
-from bench.experiment import plan
+from bench.experiment.plan import plan
 from bench.profiles import Fitted, ProfileError
 from bench.tables.paths import published
 

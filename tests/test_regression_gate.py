@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from bench import profiles
 from bench.cli import app
-from bench.experiment import Experiment, build_method
+from bench.experiment.build import build_method
+from bench.experiment.plan import Experiment
 from bench.policy import matched
 from bench.regression import check, gate, speed_lock, timing
 from bench.regression.gate import Result, Tree, against_lock, alternate

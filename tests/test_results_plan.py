@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from bench import cli, profiles
-from bench.experiment import plan
+from bench.experiment.plan import plan
 from bench.speed.pair import Setting, published_jobs
 from bench.tables import load
 

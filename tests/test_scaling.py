@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.estimate import Estimate
-from bench.experiment import Experiment
+from bench.experiment.plan import Experiment
 from bench.scaling import Assumed, scaled
 
 ONE = Estimate(

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from bench import registry
 from bench.data.cutting import normalised
-from bench.experiment import Experiment, Run
+from bench.experiment.plan import Experiment
+from bench.experiment.run import Run
 from bench.method import InputSpec
 from bench.profiles import load
 from bench.weights import METADATA, WeightsError

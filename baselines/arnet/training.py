@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.arnet.networks import resized
+from bench.distributed import mean_of_all
 from bench.method import Batch, Recipe, Stage
 from bench.training import GradientStage
 
@@ -92,11 +93,12 @@ def spending(model: ArNet, decisions: Tensor) -> tuple[Tensor, Tensor]:
     """What the loss adds for decisions (B, T, actions): their mean cost, and how unevenly actions are used.
 
     The cost is in GMACs as published, the policy network's left out; with smaller networks it is scaled so that the
-    dearest action keeps the weight that it has in the paper. Unevenness: ‖usage − mean usage‖₂ over the actions.
+    dearest action keeps the weight that it has in the paper. Unevenness: ‖usage − mean usage‖₂ over the actions, of the
+    batches of all processes together.
     """
     count = len(model.backbones)
     weights = torch.tensor(model.macs[:count], device=decisions.device) * (DEAREST / model.macs[0])
-    usage = decisions.mean((0, 1))
+    usage = mean_of_all(decisions.mean((0, 1)))  # a norm of the whole batch's, not a mean of norms
     return (usage[:count] * weights).sum(), torch.linalg.vector_norm(usage - usage.mean())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.answers.table import print_table
 from bench.environment import environment
 from bench.estimate import Estimate, estimate
-from bench.experiment import plan
+from bench.experiment.plan import plan
 from bench.profiles import Profile
 from bench.scaling import Assumed, Scaled, scaled
 

@@ -5,7 +5,8 @@ is not `exact` (its executed cost is only known to lie between the accounted and
 and on integers outside torch, and whether a skipped part would have made a better answer.
 """
 
-from bench.conformance.evaluation import Broken, check
+from bench.conformance.evaluation import check
+from bench.conformance.lines import Broken
 from bench.conformance.training import check_training
 
 __all__ = ["Broken", "check", "check_training"]

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.conformance.evaluation import check, lines, said
+from bench.conformance.evaluation import check
+from bench.conformance.lines import lines, said
 from bench.conformance.training import check_training
 from bench.data import DataError, Dataset
 from bench.data.sampling import Sampling, test_batches
 from bench.data.subset import Subset
-from bench.experiment import Experiment, build_method, dataset_of, frozen
+from bench.experiment.build import build_method, dataset_of
+from bench.experiment.plan import Experiment, frozen
 from bench.method import Method, Recipe
 from bench.profiles import Profile
 from bench.registry import RegistryError

@@ -12,7 +12,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from bench.conformance.evaluation import check, identical, lines
+from bench.conformance.evaluation import check
+from bench.conformance.lines import lines
+from bench.conformance.state import identical
 from bench.data.sampling import Sampling, train_batches, train_steps
 from bench.data.split import Split
 from bench.flow import to_device

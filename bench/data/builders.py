@@ -17,7 +17,7 @@ from bench.data.split import DataError, Dataset
 from bench.faults import first_fault
 
 if TYPE_CHECKING:
-    from bench.data.video import VideoReader
+    from bench.data.video.reader import VideoReader
 
 DATASETS = {
     "digits": "bench.data.digits:digits",
@@ -25,24 +25,24 @@ DATASETS = {
     "surveillance_fight": "bench.data.builders:surveillance_fight",
     "list": "bench.data.builders:listed",
     "folders": "bench.data.builders:folders",
-    "composed": "bench.data.composed:composed",
+    "composed": "bench.data.composed.builder:composed",
     "jhmdb": "bench.data.jhmdb:jhmdb",
     "furg_fire": "bench.data.furg_fire:furg_fire",
     "scenes": "bench.data.scenes:scenes",
     "camvid": "bench.data.camvid:camvid",
     "ade20k": "bench.data.ade20k:ade20k",
-    "kinetics_400": "bench.data.public:public:kinetics_400",
-    "mini_kinetics_200_xie": "bench.data.public:public:mini_kinetics_200_xie",
-    "mini_kinetics_200_ibm": "bench.data.public:public:mini_kinetics_200_ibm",
-    "moments_in_time": "bench.data.public:public:moments_in_time",
-    "ucf101": "bench.data.public:public:ucf101",
-    "hmdb51": "bench.data.public:public:hmdb51",
-    "something_something_v1": "bench.data.public:public:something_something_v1",
-    "something_something_v2": "bench.data.public:public:something_something_v2",
-    "jester": "bench.data.public:public:jester",
-    "diving48": "bench.data.public:public:diving48",
-    "activitynet": "bench.data.public:public:activitynet",
-    "fcvid": "bench.data.public:public:fcvid",
+    "kinetics_400": "bench.data.public.builder:public:kinetics_400",
+    "mini_kinetics_200_xie": "bench.data.public.builder:public:mini_kinetics_200_xie",
+    "mini_kinetics_200_ibm": "bench.data.public.builder:public:mini_kinetics_200_ibm",
+    "moments_in_time": "bench.data.public.builder:public:moments_in_time",
+    "ucf101": "bench.data.public.builder:public:ucf101",
+    "hmdb51": "bench.data.public.builder:public:hmdb51",
+    "something_something_v1": "bench.data.public.builder:public:something_something_v1",
+    "something_something_v2": "bench.data.public.builder:public:something_something_v2",
+    "jester": "bench.data.public.builder:public:jester",
+    "diving48": "bench.data.public.builder:public:diving48",
+    "activitynet": "bench.data.public.builder:public:activitynet",
+    "fcvid": "bench.data.public.builder:public:fcvid",
 }
 """Name -> "module:function", or "module:function:first argument"; its other parameters are the dataset's options."""
 
@@ -216,7 +216,7 @@ def folders(
 
 def _reader(size: int, short_side: int | None, rate: float | None) -> VideoReader:
     """A reader whose pictures are a little larger than the crop, as 256 is to 224."""
-    from bench.data.video import VideoReader
+    from bench.data.video.reader import VideoReader
 
     return VideoReader(short_side or round(size * 8 / 7), rate)
 

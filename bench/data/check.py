@@ -18,9 +18,11 @@ from bench.data.builders import build, called
 from bench.data.journal import Checked, Journal, check_files
 from bench.data.list_rows import RowFault
 from bench.data.lists import VideoFiles
-from bench.data.public import SETS, Survey, public, survey
+from bench.data.public.builder import public
+from bench.data.public.sets import SETS
+from bench.data.public.survey import Survey, survey
 from bench.data.split import DataError, Dataset, Split, annotated
-from bench.data.video import Limits
+from bench.data.video.limits import Limits
 
 SPLITS = ("train", "validation", "test")
 Progress = Callable[[int, int], None]
@@ -96,28 +98,46 @@ def check(
     Raises:
         DataError: no such dataset or option, or there is nothing to check.
     """
+    reading = partial(_read, name, cache=cache, workers=workers, progress=progress) if read else None
     if name in SETS:
-        unused = inspect.signature(public).parameters.keys() - inspect.signature(survey).parameters.keys()
-        of_lists = {option: value for option, value in options.items() if option not in unused}
-        found: Survey = called(partial(survey, name), name, {"data_root": data_root}, of_lists)
-        of_files = {option: value for option, value in options.items() if option == "limits"}
-        limits: Limits | None = called(_limits, name, {"data_root": data_root}, of_files)
-        checked: Mapping[str, Checked] = {}
-        if read:
-            log, paths = _journal(cache, name, found.root, limits), [row.path for row in found.rows]
-            checked = check_files(found.root, paths, log, workers, progress, limits)
-        return _reported(name, found, checked)
+        return _public(name, data_root, options, reading)
     dataset = build(name, data_root=data_root, frames=frames, size=size, options=options)
     splits: list[Split] = [getattr(dataset, part) for part in SPLITS]
     files = [file for split in splits if isinstance(split, VideoFiles) for file in split.files]
-    if files and read:
+    if files and reading:
         root = Path(os.path.commonpath([file.parent for file in files]))
-        inside = [file.relative_to(root).as_posix() for file in files]
-        checked = check_files(root, inside, _journal(cache, name, root), workers, progress)
+        checked = reading(root, [file.relative_to(root).as_posix() for file in files], None)
         wrong = [Fault("broken", one.fault) for one in checked.values() if one.fault] + _copies(checked, {})
     else:
         wrong = [Fault("broken", fault) for fault in faults(dataset, progress)] if read else []
     return Report(dataset.name, held(dataset), {}, wrong, dataset.notes)
+
+
+Reading = Callable[[Path, Sequence[str], Limits | None], Mapping[str, Checked]]
+"""Reads files to their end: their root, their paths in it, limits."""
+
+
+def _read(
+    name: str,
+    root: Path,
+    paths: Sequence[str],
+    limits: Limits | None,
+    *,
+    cache: Path,
+    workers: int,
+    progress: Progress,
+) -> Mapping[str, Checked]:
+    return check_files(root, paths, _journal(cache, name, root, limits), workers, progress, limits)
+
+
+def _public(name: str, data_root: Path | None, options: dict[str, Any], reading: Reading | None) -> Report:
+    """Of a public set, by its survey: also where it is too much at fault to be built."""
+    unused = inspect.signature(public).parameters.keys() - inspect.signature(survey).parameters.keys()
+    of_lists = {option: value for option, value in options.items() if option not in unused}
+    found: Survey = called(partial(survey, name), name, {"data_root": data_root}, of_lists)
+    of_files = {option: value for option, value in options.items() if option == "limits"}
+    limits: Limits | None = called(_limits, name, {"data_root": data_root}, of_files)
+    return _reported(name, found, reading(found.root, [row.path for row in found.rows], limits) if reading else {})
 
 
 def _limits(*, limits: Limits | None = None) -> Limits | None:

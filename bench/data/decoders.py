@@ -1,7 +1,8 @@
 """What decodes the frames of a video: PyAV, or TorchCodec where it is installed and works, on the CPU or a GPU.
 
 Whichever it is, PyAV's demuxer lists the frames, the same ones are taken, and each is held against the list by its
-time; where TorchCodec fails, or gives others, PyAV decodes. At the size that a file has, both give the same pixels.
+time; where TorchCodec fails, or gives others, PyAV decodes. At the size that a file has, both should give the same
+pixels (what was run of that: docs/data.md).
 TorchCodec's are resized after they were turned into RGB, PyAV's before: resized ones differ by about a level of 255.
 """
 

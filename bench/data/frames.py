@@ -19,7 +19,9 @@ from bench.data.images import read_frame
 from bench.data.loading import loading
 from bench.data.paths import within
 from bench.data.split import DataError
-from bench.data.video import Limits, Reader, VideoReader, fits, picture_of, shape_of
+from bench.data.video.limits import Limits, fits
+from bench.data.video.pictures import picture_of, shape_of
+from bench.data.video.reader import Reader, VideoReader
 
 PREFIXES = ("img_", "image_", "frame_", "")
 """Before the number of a frame: of mmaction2 and TSM (img_00001.jpg), of TSM's Kinetics (image_00001.jpg), of others

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
 from bench.data.split import DataError, Dataset
-from bench.data.video import VideoReader
+from bench.data.video.reader import VideoReader
 
 REVISION = 1
 VIDEO, BOXES = "house6.mp4", "house6.xml"

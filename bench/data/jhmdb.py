@@ -32,7 +32,7 @@ from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covere
 from bench.data.paths import within
 from bench.data.safe_pickle import LARGEST, one_line, read_pickle
 from bench.data.split import DataError, Dataset
-from bench.data.video import VideoReader
+from bench.data.video.reader import VideoReader
 
 REVISION = 1
 PICKLE = "JHMDB-GT.pkl"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.data.frames import FRAME, FrameReader, frame_files
 from bench.data.split import DataError
-from bench.data.video import Limits, read_video
+from bench.data.video.limits import Limits
+from bench.data.video.whole import read_video
 
 SIDE = 16
 """Pixels that the shorter side is decoded to: whether it decodes is the same at any size."""

@@ -23,7 +23,8 @@ from bench.data.images import inside
 from bench.data.list_rows import SUFFIXES
 from bench.data.paths import within
 from bench.data.split import DataError, Dataset, UnreadableError
-from bench.data.video import Reader, VideoReader, check_video
+from bench.data.video.opened import check_video
+from bench.data.video.reader import Reader, VideoReader
 
 FIELDS = ("path", "label", "group", "fold", "split")
 SPLITS = ("train", "validation", "test")

@@ -148,20 +148,24 @@ def test_batches(
     if clips < 1 or crops not in (1, 3) or batch < 1:
         raise DataError(f"views: clips and batch must be 1 or more and crops 1 or 3, got {clips}, {batch} and {crops}")
     videos = np.arange(len(split)) if rows is None else np.asarray(rows, np.int64)
-    moments = np.linspace(0, 1, clips) if clips > 1 else np.array([0.5])
-    places = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
-    count = len(videos) * clips * crops
-    time = np.tile(np.repeat(moments, crops), len(videos))
-    time = np.broadcast_to(time[:, None], (count, _parts(spec, sampling)))
-    long = np.tile(places, len(videos) * clips)
-    short, mirror, scale = np.full(count, 0.5), np.zeros(count, bool), np.ones(count)
-    views = Views(np.repeat(videos, clips * crops), time, long, short, mirror, scale)
+    views, count = _fixed_views(videos, clips, crops, _parts(spec, sampling)), len(videos) * clips * crops
     chunks = [np.arange(first, min(first + batch, count)) for first in range(0, count, batch)][turn[0] :: turn[1]]
     pieces = whole_videos(views.rows, chunks)
     cutter = Cutter(split, spec, lambda epoch: views, partial(_frames, spec, sampling), left_out=leave_out)
     wanted = loading().workers_for(split) if workers is None else workers
     most = max((len(piece.views) for piece in pieces), default=1)
     return rebatched(load(cutter, pieces, min(wanted, len(pieces)) if len(pieces) > 1 else 0, most), chunks)
+
+
+def _fixed_views(videos: NDArray[np.int64], clips: int, crops: int, parts: int) -> Views:
+    """Every view of each of the videos, clip by clip, crop by crop, not mirrored and not rescaled."""
+    moments = np.linspace(0, 1, clips) if clips > 1 else np.array([0.5])
+    places = np.linspace(0, 1, crops) if crops > 1 else np.array([0.5])
+    count = len(videos) * clips * crops
+    time = np.broadcast_to(np.tile(np.repeat(moments, crops), len(videos))[:, None], (count, parts))
+    long = np.tile(places, len(videos) * clips)
+    short, mirror, scale = np.full(count, 0.5), np.zeros(count, bool), np.ones(count)
+    return Views(np.repeat(videos, clips * crops), time, long, short, mirror, scale)
 
 
 def chosen_rows(split: Split, count: int) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from bench.data.builders import GENERATED
 from bench.data.sampling import chosen_rows, test_batches
 from bench.data.split import annotated
 from bench.environment import environment
-from bench.experiment import Experiment, Run, run
+from bench.experiment.plan import Experiment
+from bench.experiment.run import Run, run
 from bench.flow import to_device
 from bench.inspection import clips, png
 from bench.inspection.policy import NoDecisionsError, computed
@@ -54,8 +55,8 @@ def inspect(
     settings: Settings,
     announce: Callable[[float], None] = lambda share: None,
 ) -> Inspection:
-    """The inspection of a run, made if it is not stored in `results`; the run is trained and evaluated before, if it
-    is not either. announce: called with the share of the clips seen, or of the training done.
+    """The inspection of a run, made if it is not stored in `results`, or what is stored failed; the run is trained and
+    evaluated before, if it is not either. announce: called with the share of the clips seen, or of the training done.
 
     Raises:
         InspectionError: the run failed, another process is at it, or the settings name no convolution of it.
@@ -68,11 +69,16 @@ def inspect(
     _check_layer(one.method, settings.layer)
     store = InspectionStore(results / "records" / "inspected")
     identity = InspectionIdentity(run=one.identity, settings=settings)
-    record = store.find(identity)
+    record = _done(store.find(identity))
     if record is None:
         with one.lock(wait=True):
-            record = store.kept(identity) or store.write(*_inspected(one, identity, announce))
+            record = _done(store.kept(identity)) or store.write(*_inspected(one, identity, announce))
     return Inspection("yours", store.path(identity), record)
+
+
+def _done(record: InspectionRecord | None) -> InspectionRecord | None:
+    """What is stored, but for a failure: what it failed for may be mended, and a look costs little."""
+    return None if record is None or record.status == "failed" else record
 
 
 def _inspected(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -66,10 +66,16 @@ class Chosen(Strict):
 class Fitted(Strict):
     """What one network or method has otherwise than the rest: pixels each way, how frames are taken, the recipe."""
 
-    size: int | None = None
+    size: Annotated[int, Field(ge=1)] | None = None
     sampling: Literal["dense", "uniform"] | None = None
-    stride: int | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Holding(Strict):
+    """A recipe as a profile has it: without unknown fields."""
+
+    recipe: Recipe
 
 
 class Profile(Strict):
@@ -91,18 +97,18 @@ class Profile(Strict):
     dataset: str
     folds: list[int] = Field(default_factory=list)
     dataset_options: dict[str, Any] = Field(default_factory=dict)
-    size: int
+    size: int = Field(ge=1)
     network: dict[str, Any] = Field(default_factory=dict)
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
     recipe: Recipe
     views: Views
     sampling: Literal["dense", "uniform"] = "dense"
-    stride: int = 1
-    scales: tuple[float, ...] = (1.0,)
+    stride: int = Field(1, ge=1)
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
     fitted: dict[str, Fitted] = Field(default_factory=dict)
     tables: list[str]
-    frames: list[int]
-    seeds: list[int]
+    frames: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
     other_seeds: list[int] = Field(default_factory=lambda told: told["seeds"])
     main_rows: list[str] = Field(default_factory=list)
     methods: list[str | Chosen] = Field(default_factory=list)
@@ -172,9 +178,10 @@ class Profile(Strict):
         own = self.fitted.get(method.rpartition("/")[2], Fitted())
         told = own.model_dump(exclude={"recipe"}, exclude_none=True)
         try:
-            recipe = replace(self.recipe, **own.recipe)
-        except TypeError as error:
-            raise ValueError(f"fitted: {method}: {error}") from None
+            _Holding.model_validate({"recipe": asdict(self.recipe) | own.recipe})
+        except ValidationError as error:
+            raise ValueError(f"fitted.{method.rpartition('/')[2]}.{first_fault(error, _Holding)}") from None
+        recipe = replace(self.recipe, **own.recipe)  # the values as they are written, on which identities hang
         return self.model_copy(update={**told, "recipe": recipe, "fitted": {}})
 
     def with_batch(self, batch: int) -> Profile:

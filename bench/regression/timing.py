@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import profiles
-from bench.experiment import Experiment, build_method
+from bench.experiment.build import build_method
+from bench.experiment.plan import Experiment
 from bench.regression.costs import UNDER, extremes
 
 REFERENCE = UNDER

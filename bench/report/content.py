@@ -12,7 +12,7 @@ from bench.tables.comparison import Line, compare, frames
 from bench.tables.floors import Floor, floor_records, floors
 from bench.tables.join import Joined, join
 from bench.tables.newcomer import with_method
-from bench.tables.runs import Block, blocks
+from bench.tables.runs import Block, blocks, origins
 from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
 from bench.tables.static_costs import CostLine, cost_lines, reference
@@ -27,8 +27,8 @@ class Content:
     measures them. compared: where several methods were run on the same data at as many frames. floors: what these data
     give without a network. speeds: the timings as lines. costs: of static networks. inspections: of trained networks,
     one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those that cannot be
-    drawn. left_out: what is wrong with each stored file that is broken. highlight: the name of a method that is marked,
-    "" for none.
+    drawn. left_out: what is wrong with each stored file that is broken. names: of the stores' folders, as
+    `bench.tables.runs.origins` has them. highlight: the name of a method that is marked, "" for none.
     """
 
     found: Sequence[Block]
@@ -42,6 +42,7 @@ class Content:
     logs: Mapping[Path, Log] = field(default_factory=dict)
     undrawn: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    names: Mapping[tuple[str, Path], str] = field(default_factory=dict)
     highlight: str = ""
 
 
@@ -76,6 +77,7 @@ def gather(
         logs=curves,
         undrawn=undrawn,
         left_out=left_out,
+        names=origins(stores),
         highlight=highlight,
     )
 

@@ -18,8 +18,9 @@ from bench.files import write_atomically
 from bench.report import text, views
 from bench.report.content import Content
 from bench.tables.comparison import Control, Line, accuracies
-from bench.tables.join import Joined, Measured
+from bench.tables.join import Joined
 from bench.tables.newcomer import is_new
+from bench.tables.rows import Measured
 from bench.tables.runs import Block
 from bench.tables.schema import Column, Row
 from bench.tables.speeds import Timed
@@ -190,7 +191,7 @@ def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, S
         what = on + (f"; {run.reason}" if run.reason else "")
         yield False, [*empty, what, *(_cell(run.cells[one.id], one) for one in group.columns)]
     for point in joined.points[row.id]:
-        what = f"at the published operating point, not trained ({point.setting.store}): {point.setting.where}"
+        what = f"at the published operating point, not trained ({point.setting.origins}): {point.setting.where}"
         cells = [_cell(point.cells[one.id], one) if one.id in point.cells else "" for one in group.columns]
         yield False, [*empty, what, *cells]
     if why := views.missing(joined, row.id):

@@ -11,7 +11,7 @@ from bench.inspection.store import Inspection
 from bench.report import text
 from bench.speed.record import SpeedRecord
 from bench.tables.comparison import described
-from bench.tables.join import MeasuredRow
+from bench.tables.rows import MeasuredRow
 from bench.tables.runs import Block, Run, flat, fold_of
 from bench.tables.schema import Row
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from bench.report import text
 from bench.report.content import Content
 from bench.report.views import anchor, claim_key, compared, label
+from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import CONTROLS, TOLERANCE, described
-from bench.tables.join import ClaimResult, Judged
 from bench.tables.newcomer import is_new
 from bench.tables.runs import Block
 from bench.tables.schema import Claim, Table

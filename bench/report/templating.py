@@ -64,6 +64,7 @@ HELPERS: tuple[Callable[..., Any], ...] = (
     views.reproduced,
     views.named,
     views.unmeasured,
+    views.without,
     views.networks,
     views.anchor,
     views.compared,

@@ -12,10 +12,12 @@ from bench.accuracy.intervals import Interval
 from bench.records import Identity, Record
 from bench.report import text
 from bench.report.content import Content
+from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import described
 from bench.tables.floors import Floor
-from bench.tables.join import ClaimResult, Joined, Judged, MeasuredRow
+from bench.tables.join import Joined
 from bench.tables.newcomer import is_new
+from bench.tables.rows import MeasuredRow
 from bench.tables.runs import Block, Run, flat
 from bench.tables.schema import Claim, Column, Erratum, Row, Table
 from bench.tables.speed_truth import SpeedLine
@@ -285,6 +287,16 @@ def named(methods: Sequence[str]) -> str:
     """Methods in a line; many by their number and the first few."""
     rest = len(methods) - FEW
     return "; ".join(methods[:FEW]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def without(
+    floors: Sequence[tuple[Block, int, Sequence[Floor]]], block: Block, frames: int
+) -> dict[str, dict[str, Floor]]:
+    """What a block's data give without a network at so many frames: by rule, then by figure."""
+    found: dict[str, dict[str, Floor]] = {}
+    for floor in (one for of, count, own in floors if of is block and count == frames for one in own):
+        found.setdefault(floor.rule, {})[floor.figure] = floor
+    return found
 
 
 def unmeasured(block: Block, frames: int, found: Sequence[Floor]) -> str:

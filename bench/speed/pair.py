@@ -15,7 +15,8 @@ from bench.checkpoint import Checkpoint
 from bench.data import Dataset
 from bench.distributed import place
 from bench.environment import environment
-from bench.experiment import Experiment, build_method, dataset_of, identify
+from bench.experiment.build import build_method, dataset_of, identify
+from bench.experiment.plan import Experiment
 from bench.method import Method
 from bench.policy import Policy
 from bench.profiles import Profile

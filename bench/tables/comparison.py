@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.accuracy.intervals import Interval, interval
-from bench.tables.join import figure
+from bench.tables.figures import figure
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
 from bench.tables.speeds import Timed, timed
 from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin

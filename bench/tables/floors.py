@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.accuracy.intervals import Interval
-from bench.files import read_model, sealed, sound, whole, write_atomically
+from bench.files import kept, locked, read_model, sealed, whole, write_atomically
 from bench.records import Figure, Strict
 from bench.tables.comparison import Line
 from bench.tables.runs import Block, Run
@@ -51,10 +51,16 @@ class FloorRecord(Strict):
 
 
 def store(folder: Path, record: FloorRecord) -> Path:
-    """Keeps a floor in "floors" beside the records of `folder`; other rules that are there of the same data stay."""
+    """Keeps a floor in "floors" beside the records of `folder`; other rules that are there of the same data stay.
+
+    Raises:
+        OSError: it cannot be written, or what is there cannot be read this time.
+        FloorError: what is there was written by another version.
+    """
     path = folder / "floors" / f"{record.id}.json"
-    record = _with_rules(sound(path, _read, FloorError), record)
-    write_atomically(path, sealed(record.model_dump_json(indent=1)))
+    with locked(path.parent / "lock", wait=True):
+        record = _with_rules(kept(path, _read, FloorError), record)
+        write_atomically(path, sealed(record.model_dump_json(indent=1)))
     return path
 
 

@@ -111,7 +111,7 @@ def _common(record: Record) -> str:
     given = {key: stated[key] for key in known if key in stated}
     named = {"name": who.profile, "description": "", "dataset": who.dataset, "size": who.size}
     try:
-        profile = Profile.model_validate({**named, **given, "tables": [], "frames": [], "seeds": []})
+        profile = Profile.model_validate({**named, **given, "tables": [], "frames": [1], "seeds": [0]})
     except ValidationError:  # it does not state the whole of its setting
         return ""
     return profile.across_folds if profile.setting == who.setting else ""

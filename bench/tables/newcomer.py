@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bench.tables.join import static_twin
+from bench.tables.rows import static_twin
 from bench.tables.runs import Block
 from bench.tables.schema import Claim, Experiment, Row, Table
 

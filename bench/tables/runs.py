@@ -135,6 +135,10 @@ class Block:
         """The method's revisions of which something is stored, oldest first."""
         return sorted({run.record.identity.method_revision for run in self.of(experiment)})
 
+    def latest(self, experiment: Experiment) -> int | None:
+        """The method's latest revision of which something is stored."""
+        return max(self.revisions(experiment), default=None)
+
     def done(self, experiment: Experiment, revision: int) -> Runs:
         """The finished runs of one revision."""
         return {

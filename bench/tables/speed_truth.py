@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.speed.record import Arm, SpeedRecord
-from bench.tables.join import static_twin
+from bench.tables.rows import static_twin
 from bench.tables.schema import Row, Table
 from bench.tables.timings import Timing
 

@@ -27,7 +27,10 @@ Machine = tuple[str, str, int, str]
 
 
 class Setting(NamedTuple):
-    """Under what was timed. Figures of different settings are never put together."""
+    """Under what was timed. Figures of different settings are never put together.
+
+    origins: the folders of the store, by name, that hold timings of the machine.
+    """
 
     store: str
     device: str
@@ -35,6 +38,7 @@ class Setting(NamedTuple):
     torch: str
     precision: str
     batch: int
+    origins: str = ""
 
     @property
     def machine(self) -> Machine:
@@ -81,7 +85,8 @@ class Timed:
 def setting(timing: Timing) -> Setting:
     """Under what a timing was taken."""
     who = timing.record.identity
-    return Setting(timing.store, who.device, who.threads, who.torch, who.precision, who.batch)
+    names = timing.origins or timing.store
+    return Setting(timing.store, who.device, who.threads, who.torch, who.precision, who.batch, names)
 
 
 def timed(kind: Kind, clocked: Sequence[Clocked]) -> list[Timed]:

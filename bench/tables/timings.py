@@ -17,11 +17,14 @@ from bench.tables.schema import Experiment, Row, Table
 
 
 class Timing(NamedTuple):
-    """A stored timing, under the label of its store; origin: what the folder it lies in is called by itself."""
+    """A stored timing, under the label of its store; origin: what the folder it lies in is called by itself, and
+    origins: what those are called that hold anything of its machine.
+    """
 
     store: str
     record: SpeedRecord
     origin: str = ""
+    origins: str = ""
 
 
 class Clocked(NamedTuple):
@@ -57,7 +60,20 @@ def timings(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None)
         for _, record in SpeedStore(folder / "speed").whole(faults)
         if record.identity.processes == 1  # several at once are no measure of one device
     }
-    return list(found.values())
+    return _with_origins(list(found.values()))
+
+
+def _with_origins(found: Sequence[Timing]) -> list[Timing]:
+    """The timings, each with the folders of its store in which there are any of its machine."""
+    holding: dict[tuple[str, ...], dict[str, None]] = {}
+    for one in found:
+        holding.setdefault(_machine(one), {})[one.origin] = None
+    return [one._replace(origins=" and ".join(holding[_machine(one)])) for one in found]
+
+
+def _machine(timing: Timing) -> tuple[str, ...]:
+    who = timing.record.identity
+    return timing.store, who.device, str(who.threads), who.torch
 
 
 def of_method(found: Iterable[Timing], method: str, options: Mapping[str, Any], frames: int) -> list[Clocked]:
@@ -81,6 +97,13 @@ def with_own_twin(clocked: Iterable[Clocked]) -> list[Clocked]:
 def revised(clocked: Iterable[Clocked], revision: int) -> list[Clocked]:
     """The timings of one revision of the method."""
     return [one for one in clocked if one.revision == revision]
+
+
+def of_experiment(found: Iterable[Timing], experiment: Experiment | None, revision: int) -> list[Clocked]:
+    """The timings of one revision of an experiment, none without one."""
+    if experiment is None:
+        return []
+    return revised(of_method(found, experiment.method, experiment.options, experiment.frames), revision)
 
 
 def learned(found: Iterable[Timing], block: Block) -> list[Timing]:

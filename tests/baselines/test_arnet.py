@@ -10,20 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import together
 from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import ToySplit
 
+from baselines.arnet import training
 from baselines.arnet.method import ArNet, Decide, arnet, published_macs
 from baselines.arnet.networks import Backbone, resized
 from baselines.arnet.training import DEAREST, relaxed, spending, straight_through, temperature
 from bench.conformance import check
 from bench.cost import Counter, both_conventions
 from bench.data.sampling import Sampling, train_batches
+from bench.distributed import average_values, own_part, synced_norms
 from bench.method import Batch, Recipe, Stage
 from bench.policy import Forced, everything, fixed, matched
 from bench.training import train
@@ -481,3 +485,36 @@ def test_interrupted_training_ends_the_same(tmp_path: Path) -> None:
 def test_bad_options_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         arnet(**TINY | options)
+
+
+def stepped() -> tuple[list[float], list[float], dict[str, Any]]:
+    """Losses and unevenness of three joint steps, each process on its part of eight samples, and the weights then.
+
+    In double precision and without draws, which differ between processes.
+    """
+    training.straight_through = lambda log_chances, tau: sharpened(log_chances / tau)
+    torch.manual_seed(0)
+    method = arnet(**SMALL | {"dropout": 0.0}).double()
+    whole = Batch(clips(method, 8), torch.arange(8) % 3, torch.arange(8))
+    rows = torch.from_numpy(own_part(np.arange(8)))
+    stage = method.stages(Recipe(epochs=3, batch=8, lr=0.05))[1]
+    stage.begin(9)
+    with synced_norms(method):
+        steps = [stage.step(Batch(whole.sample[rows], whole.target[rows], rows)) for _ in range(3)]
+    found = [average_values(one) for one in steps]
+    weights = {name: value.detach().numpy() for name, value in method.state_dict().items()}
+    return [one["loss"] for one in found], [one["uneven"] for one in found], weights
+
+
+def sharpened(log_chances: Tensor) -> Tensor:
+    soft = log_chances.softmax(1)
+    return F.one_hot(soft.argmax(1), soft.shape[1]) - soft.detach() + soft
+
+
+def test_balance_is_that_of_the_whole_batch_whatever_the_processes() -> None:
+    (alone,) = together(1, stepped)
+    for losses, uneven, weights in together(2, stepped):
+        np.testing.assert_allclose(losses, alone[0], rtol=1e-6)
+        np.testing.assert_allclose(uneven, alone[1], rtol=1e-6)
+        for name, value in alone[2].items():
+            np.testing.assert_allclose(weights[name], value, rtol=1e-6, atol=1e-9)

@@ -20,7 +20,8 @@ import av
 import numpy as np
 import pytest
 
-from bench.data.video import read_clip, read_video
+from bench.data.video.clip import read_clip
+from bench.data.video.whole import read_video
 
 FRAMES, STRIDE, SIDE = 8, 8, 128
 

@@ -18,12 +18,17 @@ from test_clips import written
 
 from bench.data import DataError
 from bench.data import cache as cache_module
-from bench.data import video as video_module
 from bench.data.cache import COUNT, PART, SHARE, SUFFIX, Cache, Fixed, key_of
 from bench.data.frames import MediaReader
 from bench.data.loader import FORK
 from bench.data.loading import Loading, loading, use
-from bench.data.video import Limits, VideoReader, read_video
+from bench.data.video import clip as clip_module
+from bench.data.video import whole as whole_module
+from bench.data.video.limits import Limits
+from bench.data.video.opened import video_stream
+from bench.data.video.pictures import picture_of
+from bench.data.video.reader import VideoReader
+from bench.data.video.whole import read_video
 
 
 def frames(number, count=3, side=16):
@@ -282,7 +287,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached_as_what_it_became(ca
     for moment in ("_pictures", "_listed"):  # after, and before the frames are chosen
         written(other, "libx264", {"g": "12", "qp": "40"})
         written(path, "libx264", {"g": "12"})
-        real = getattr(video_module, moment)
+        real = getattr(clip_module, moment)
 
         def changed(*given, real=real):
             found = real(*given)
@@ -290,7 +295,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached_as_what_it_became(ca
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(video_module, moment, changed)
+            patch.setattr(clip_module, moment, changed)
             VideoReader(24).clip(path, Fixed(lambda length: [3, 4]))
         assert torch.equal(VideoReader(24).clip(path, Fixed(lambda length: [3, 4])), whole[[3, 4]])
 
@@ -311,19 +316,19 @@ def cached(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """How often frames were decoded, by the name of the file."""
-    count, real = Counter(), video_module.picture_of
-    stream = video_module._video_stream
+    count = Counter()
 
     def opened(path, limits):
         count["now"] = path.name
-        return stream(path, limits)
+        return video_stream(path, limits)
 
     def counted(*given):
         count[count["now"]] += 1
-        return real(*given)
+        return picture_of(*given)
 
-    monkeypatch.setattr(video_module, "_video_stream", opened)
-    monkeypatch.setattr(video_module, "picture_of", counted)
+    for module in (clip_module, whole_module):
+        monkeypatch.setattr(module, "video_stream", opened)
+        monkeypatch.setattr(module, "picture_of", counted)
     return count
 
 

@@ -12,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data import DataError
-from bench.data import video as video_module
-from bench.data.video import Limits, VideoReader, read_clip, read_video
+from bench.data.video import clip as clip_module
+from bench.data.video.clip import read_clip
+from bench.data.video.limits import Limits
+from bench.data.video.pictures import picture_of
+from bench.data.video.reader import VideoReader
+from bench.data.video.whole import read_video
 
 STYLES = {
     "b-frames.mp4": ("libx264", {"g": "12", "bf": "3"}),
@@ -77,22 +81,21 @@ def test_a_clip_is_what_the_whole_video_has_there(files, style, shares, rate):
 def test_the_usual_files_are_read_without_their_rest(files, style, monkeypatch):
     path, whole = files[style]
     decoded = []
-    picture_of = video_module.picture_of
-    monkeypatch.setattr(video_module, "picture_of", lambda *given: decoded.append(1) or picture_of(*given))
+    monkeypatch.setattr(clip_module, "picture_of", lambda *given: decoded.append(1) or picture_of(*given))
     clip = read_clip(path, lambda length: [20, 22, 20], 24)
     assert torch.equal(clip, whole[None][[20, 22, 20]]) and len(decoded) == 2
 
 
 def test_a_file_whose_packets_say_something_else_is_read_whole(files, monkeypatch):
     path, whole = files["b-frames.mp4"]
-    listed = video_module._listed
+    listed = clip_module._listed
 
     def wrong(*given):
         found = listed(*given)
         found.stamps[25] += 1
         return found
 
-    monkeypatch.setattr(video_module, "_listed", wrong)
+    monkeypatch.setattr(clip_module, "_listed", wrong)
     assert read_clip(path, lambda length: [24, 26], 24) is None
     assert torch.equal(VideoReader(24, None, cache_bytes=0).clip(path, lambda length: [24, 26]), whole[None][[24, 26]])
 
@@ -101,7 +104,9 @@ def test_the_reader_keeps_whole_videos_while_there_is_room(files, monkeypatch):
     first, whole = files["b-frames.mp4"]
     second, _ = files["one-key.mp4"]
     read = []
-    monkeypatch.setattr(video_module, "read_video", lambda path, *more: read.append(path) or read_video(path, *more))
+    monkeypatch.setattr(
+        "bench.data.video.reader.read_video", lambda path, *more: read.append(path) or read_video(path, *more)
+    )
     reader = VideoReader(24, None, cache_bytes=whole[None].nbytes)
     for path in (first, second, first, second):
         assert len(reader.clip(path, lambda length: [5, 6])) == 2

@@ -13,9 +13,10 @@ import torch
 from scipy.stats import ks_2samp
 
 from bench.data import DataError, Dataset
-from bench.data import composed as module
-from bench.data.composed import Videos, composed
-from bench.data.digits import CLASSES, DIRECTIONS
+from bench.data.composed.actors import Digits
+from bench.data.composed.builder import SPLITS, composed
+from bench.data.composed.videos import HIDDEN, SEEN, WIDEST, Videos
+from bench.data.digits import CLASSES, DIRECTIONS, digit_sources
 from bench.data.key_frames import KeyFrames, no_skill
 from bench.data.sampling import Sampling, train_batches
 from bench.method import InputSpec
@@ -32,7 +33,7 @@ def videos(split: KeyFrames) -> Videos:
 def plain(monkeypatch: pytest.MonkeyPatch) -> KeyFrames:
     """Actors alone before a flat grey."""
     for name, value in {"BACKGROUND": 0.2, "TEXTURE": 0.0, "NOISE": (0.0, 0.0)}.items():
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(f"bench.data.composed.videos.{name}", value)
     split = composed(**{**SMALL, "train_videos": 72}).train
     videos(split).shown[:] = False
     return split
@@ -89,7 +90,7 @@ def test_the_stored_shares_and_motion_are_those_of_the_pixels(plain: KeyFrames) 
         inked = drawn(plain, row).any((1, 2))
         assert not (inked & ~np.array(on)).any()
         if area:
-            assert table.seen[row] >= module.SEEN and inked[-4:].all()
+            assert table.seen[row] >= SEEN and inked[-4:].all()
 
 
 def sides(own: Videos, video: int, number: int) -> np.ndarray:
@@ -124,14 +125,14 @@ def test_distractors_are_there_and_hide_next_to_nothing_of_the_actor() -> None:
         own.shown[video] = shown
         assert changed.any((1, 2)).all() == (others > 0) == changed.any()
         x1, y1, x2, y2 = split.boxes[row][0, :4].astype(int)
-        assert changed[-1, y1:y2, x1:x2].mean() <= module.HIDDEN * others
+        assert changed[-1, y1:y2, x1:x2].mean() <= HIDDEN * others
         found += others > 0
     assert found > 0.6 * len(split)
 
 
 def test_pieces_are_of_digits_of_no_class_of_the_same_split() -> None:
-    dataset, sources = composed(**SMALL), module.digit_sources(0)
-    for name in module.SPLITS:
+    dataset, sources = composed(**SMALL), digit_sources(0)
+    for name in SPLITS:
         pool = {image.tobytes() for image in sources[name].others}
         quarters = videos(getattr(dataset, name)).actors._quarters.reshape(-1, 25, 4, 4)
         assert {np.block([[q[0], q[4]], [q[20], q[24]]]).tobytes() for q in quarters} == pool
@@ -160,8 +161,8 @@ def test_sizes_and_places_keep_to_what_is_stated() -> None:
     split = composed(**{**SMALL, "train_videos": 300}).train
     boxes = np.concatenate(split.boxes)
     heights, widths = boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]
-    low, high = module.Digits.heights
-    assert boxes[:, :4].min() >= 0 and boxes[:, :4].max() <= 64 and widths.max() <= round(module.WIDEST * 64)
+    low, high = Digits.heights
+    assert boxes[:, :4].min() >= 0 and boxes[:, :4].max() <= 64 and widths.max() <= round(WIDEST * 64)
     assert heights.min() >= round(low * 64) and heights.max() <= round(high * 64) and np.ptp(heights) > 10
     assert len({(x, y) for x, y in boxes[:, :2].tolist()}) > 200  # all over the place
     assert split.attributes.object_share[split.attributes.object_share > 0].between(0.005, 0.2).all()
@@ -194,11 +195,18 @@ def test_the_fingerprint_follows_every_parameter() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("REVISION", 99), ("INK", 0.84), ("TEXTURE", 0.1), ("HIDDEN", 0.0), ("TRAVEL", (0.1, 0.2)), ("NOISY", 0.9)],
+    [
+        ("builder.REVISION", 99),
+        ("actors.INK", 0.84),
+        ("videos.TEXTURE", 0.1),
+        ("videos.HIDDEN", 0.0),
+        ("videos.TRAVEL", (0.1, 0.2)),
+        ("videos.NOISY", 0.9),
+    ],
 )
 def test_the_fingerprint_shows_a_changed_generator(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     before = composed(**SMALL).fingerprint
-    monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(f"bench.data.composed.{name}", value)
     assert composed(**SMALL).fingerprint != before
 
 
@@ -269,7 +277,7 @@ def test_a_real_clip_fills_its_box_and_runs_once_through_its_time(
     interaction: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"BACKGROUND": 0.0, "TEXTURE": 0.0, "NOISE": (0.0, 0.0)}.items():
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(f"bench.data.composed.videos.{name}", value)
     split = real(interaction).train
     own = videos(split)
     own.shown[:] = False

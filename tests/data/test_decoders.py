@@ -16,9 +16,11 @@ from bench.data import DataError
 from bench.data import decoders as decoders_module
 from bench.data.decoders import NAMES, PYAV, TORCHCODEC, decoder_named
 from bench.data.loading import Loading, loading, use
-from bench.data.video import VideoReader, read_video
+from bench.data.video.reader import VideoReader
+from bench.data.video.whole import read_video
 from bench.environment import environment
 from bench.short_of_memory import short_of_memory
+from bench.workers import Workers
 
 PLACES = [3, 20, 21, 20, COUNT - 1]
 ALONE = ("vp8.webm",)
@@ -168,3 +170,12 @@ def test_a_gpu_decodes_in_one_process(stand_in, monkeypatch):
     chosen = Loading(None, decoder=NAMES[2])
     use(chosen)
     assert chosen.workers_for(SimpleNamespace(reads_files=True)) == 0 and chosen.opened_decoder.frames.device == "cuda"
+
+
+@pytest.mark.skipif(usable(), reason="there is a torchcodec, which a worker has as well")
+def test_a_worker_without_the_decoder_says_so_and_has_not_died(stand_in):
+    use(Loading(decoder=TORCHCODEC))
+    with Workers(1) as workers:
+        ended = dict(filter(None, workers.ended([loading, loading])))
+    assert [type(one) for one in ended.values()] == [DataError, DataError]
+    assert str(ended[0]).startswith("decoder torchcodec: torchcodec cannot be used here: ModuleNotFoundError")

@@ -7,7 +7,7 @@ from pictures import COLOUR, png
 
 from bench.data import DataError
 from bench.data.frames import FrameReader, MediaReader, frame_files
-from bench.data.video import Limits
+from bench.data.video.limits import Limits
 
 
 @pytest.fixture

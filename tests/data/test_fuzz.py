@@ -36,7 +36,11 @@ from bench.data.list_rows import (
 from bench.data.lists import Splitting, list_dataset
 from bench.data.media import Media, listed_media
 from bench.data.safe_pickle import read_pickle
-from bench.data.video import Limits, VideoReader, check_video, read_clip, read_video
+from bench.data.video.clip import read_clip
+from bench.data.video.limits import Limits
+from bench.data.video.opened import check_video
+from bench.data.video.reader import VideoReader
+from bench.data.video.whole import read_video
 
 pytestmark = pytest.mark.bad_input
 FUZZ = settings(

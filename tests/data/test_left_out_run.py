@@ -9,7 +9,7 @@ import numpy as np
 from made_videos import write_video
 
 from bench import profiles
-from bench.experiment import single
+from bench.experiment.single import single
 from bench.records import Record
 
 

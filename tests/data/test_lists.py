@@ -10,7 +10,7 @@ import torch
 from bench.data import DataError
 from bench.data.lists import Splitting, VideoFiles, folder_dataset, list_dataset
 from bench.data.sampling import Sampling, train_batches
-from bench.data.video import VideoReader
+from bench.data.video.reader import VideoReader
 from bench.method import InputSpec
 
 READER = VideoReader(14)

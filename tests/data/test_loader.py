@@ -33,16 +33,24 @@ SPEC = InputSpec("clip", 6, 4, mean=0.0, std=1 / 255)
 FRAMES = 20
 
 
+class NoFrameError(Exception):
+    """A decoder's own, which cannot be made of its message alone."""
+
+    def __init__(self, file, fault):
+        super().__init__(f"{file}: {fault}")
+
+
 class Reader:
     """Videos of 20 frames whose pixels are the number in the name; notes whatever is read in a file.
 
-    Of those in `torn` nothing from frame 8 on can be read; one in `deadly` kills its process; `slow`: seconds for each.
+    Of those in `torn` nothing from frame 8 on can be read; one in `deadly` kills its process, one in
+    `wrong` is more than the decoder can take; `slow`: seconds for each.
     """
 
     short_side, rate = 6, None
 
-    def __init__(self, torn=(), deadly=(), slow=0.0, journal=None):
-        self.torn, self.deadly, self.slow, self.journal = torn, deadly, slow, journal
+    def __init__(self, torn=(), deadly=(), wrong=(), slow=0.0, journal=None):
+        self.torn, self.deadly, self.wrong, self.slow, self.journal = torn, deadly, wrong, slow, journal
 
     def __call__(self, path):
         return self.clip(path, range)
@@ -54,6 +62,8 @@ class Reader:
                 file.write(f"{number}\n")
         if number in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        if number in self.wrong:
+            raise NoFrameError(path, "no frame")
         if number in self.torn and max(frames) >= 8:
             raise DataError(f"{path}: cannot be decoded")
         time.sleep(self.slow)
@@ -155,6 +165,12 @@ def test_a_video_that_kills_its_reader_is_one_line_that_names_it():
         list(test_batches(split_of(9, deadly=(5,)), SPEC, Sampling(), 1, 1, 2, workers=2))
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGCHLD) == handler  # nothing is raised in the midst of a training step
+    assert not multiprocessing.active_children()
+
+
+def test_a_decoder_that_raises_what_is_not_foreseen_has_not_died():
+    with pytest.raises(RuntimeError, match=r"NoFrameError: 5\.mp4: no frame"):
+        list(test_batches(split_of(9, wrong=(5,)), SPEC, Sampling(), 1, 1, 2, workers=2))
     assert not multiprocessing.active_children()
 
 

@@ -11,7 +11,9 @@ from pictures import COLOUR, png
 
 from bench.data import DataError
 from bench.data.builders import build
-from bench.data.public import SETS, _source, survey
+from bench.data.public.names import source_of
+from bench.data.public.sets import SETS
+from bench.data.public.survey import survey
 from bench.data.sampling import Sampling, test_batches
 from bench.method import InputSpec
 
@@ -320,7 +322,7 @@ def test_videos_of_one_source_are_drawn_together(tree):
 )
 def test_the_clips_of_one_film_are_of_one_source(name, clips, source):
     for clip in clips:
-        assert _source(SETS[name].source, clip) == source
+        assert source_of(SETS[name].source, clip) == source
 
 
 def test_stray_pictures_hide_nothing(tree):

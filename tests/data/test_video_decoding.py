@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data import DataError
-from bench.data import video as video_module
-from bench.data.video import Limits, VideoReader, check_video, read_video
+from bench.data.video.limits import Limits
+from bench.data.video.opened import check_video
+from bench.data.video.reader import VideoReader
+from bench.data.video.whole import _timed, on_show, read_video
 
 IDENTITY = bytes.fromhex("00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000")
 CLOCKWISE = bytes.fromhex("00000000 00010000 00000000 ffff0000 00000000 00000000 00000000 00000000 40000000")
@@ -76,7 +78,7 @@ def test_time_counts_from_the_first_frame(make_video, tmp_path):
 )
 def test_the_frame_on_show_at_each_moment_is_the_last_that_has_begun(gaps, rate):
     times = [0.0, *(t / 1000 for t in np.cumsum(gaps).tolist())]
-    chosen = [frame for frame, n in video_module._on_show(enumerate(times), rate) for _ in range(n)]
+    chosen = [frame for frame, n in on_show(enumerate(times), rate) for _ in range(n)]
     moments = math.floor(times[-1] * rate + 0.1) + 1
     late = 0.1 + 1e-9  # of the spacing
     assert len(chosen) == moments
@@ -91,9 +93,9 @@ def test_time_stamps_that_are_missing_or_run_backwards_keep_the_frames_in_order(
             self.time = time
 
     missing = [Frame(t) for t in (None, None, None)]
-    assert [t for _, t in video_module._timed(missing, 4.0)] == [0, 0.25, 0.5]
+    assert [t for _, t in _timed(missing, 4.0)] == [0, 0.25, 0.5]
     backwards = [Frame(t) for t in (3.0, 4.0, 3.5, 5.0)]
-    assert [t for _, t in video_module._timed(backwards, 25.0)] == [0, 1, 1, 2]
+    assert [t for _, t in _timed(backwards, 25.0)] == [0, 1, 1, 2]
 
 
 def test_a_raw_stream_without_time_stamps_still_gives_its_frames(make_video, tmp_path):
@@ -231,7 +233,9 @@ def test_sizes_and_rates_must_be_positive(make_video, tmp_path, short_side, rate
 def test_the_reader_keeps_the_videos_used_last_within_its_bytes(make_video, tmp_path, monkeypatch):
     a, b, c = (make_video(tmp_path / f"{name}.mp4", [0, 40]) for name in "abc")
     decoded = []
-    monkeypatch.setattr(video_module, "read_video", lambda path, *more: decoded.append(path) or read_video(path, *more))
+    monkeypatch.setattr(
+        "bench.data.video.reader.read_video", lambda path, *more: decoded.append(path) or read_video(path, *more)
+    )
     reader = VideoReader(12, None, cache_bytes=2 * (2 * 12 * 16 * 3))
     assert torch.equal(reader(a), read_video(a, 12))
     for path in (b, a, c, a, b):  # c pushes b out, since a was used after it

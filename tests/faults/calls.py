@@ -5,6 +5,20 @@ from __future__ import annotations
 import os
 
 
+class OfTwoError(Exception):
+    """One that cannot be read in another process: it is made of its message alone there."""
+
+    def __init__(self, file: str, fault: str) -> None:
+        super().__init__(f"{file}: {fault}")
+
+
+def fails(number: int) -> int:
+    """Fails at number 1 as a decoder may."""
+    if number == 1:
+        raise OfTwoError("1.mp4", "no frame")
+    return number
+
+
 def answer(number: int) -> int:
     """The number itself; but number 2 kills its process, and number 3 is wrong."""
     if number == 2:

@@ -149,7 +149,7 @@ def shorten(where: Surroundings) -> None:
 
     Each training that is begun adds a line to the file "trained".
     """
-    import bench.experiment
+    import bench.experiment.run
     import bench.reproduce
     import bench.tables.paths
     import bench.workers
@@ -164,7 +164,7 @@ def shorten(where: Surroundings) -> None:
         context = multiprocessing.get_context("fork")
         return ProcessPoolExecutor(1, mp_context=context, initializer=bench.workers._begin, initargs=(reading,))
 
-    vars(bench.experiment)["train"] = noted
+    vars(bench.experiment.run)["train"] = noted
     vars(bench.workers)["_process"] = forked
     for module in (bench.tables.paths, bench.reproduce):
         vars(module)["published"] = lambda: where.published

@@ -317,3 +317,24 @@ def test_what_is_replaced_is_kept_and_never_missing(
         write_atomically(path, content, keep=previous)
     assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
     assert seen == [True, True] if links else seen == [True, False] * 2
+
+
+def test_a_record_that_cannot_be_read_this_time_keeps_its_table(
+    bench: Bench, undisturbed: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another table would be written over it, and the record that is there would be broken until it is replaced."""
+    copied(undisturbed, bench)
+    store, path = Store(bench.runs / "records"), bench.file("records/*.json")
+    record, before = read_record(path), bench.file("records/*.parquet").read_bytes()
+    read = Path.read_bytes
+
+    def refused(file: Path) -> bytes:
+        if file == path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.write(record, pd.DataFrame({"index": [0]}))
+    monkeypatch.undo()
+    assert bench.file("records/*.parquet").read_bytes() == before and store.find(record.identity) == record

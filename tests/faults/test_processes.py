@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faults.calls import answer
+from faults.calls import answer, fails
 from faults.harness import Bench
 from faults.tiny import EVALUATE, METHOD, REPORT, REPRODUCE
 
-from bench.workers import WorkerDiedError, Workers
+from bench.workers import CallError, WorkerDiedError, Workers
 
 Count = Callable[[str], None]
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,13 @@ def test_every_call_has_its_own_answer_whatever_becomes_of_others(processes: int
         ended = dict(filter(None, workers.ended([partial(answer, number) for number in range(6)])))
     assert [ended[number] for number in (0, 1, 4, 5)] == [0, 1, 4, 5]
     assert isinstance(ended[2], WorkerDiedError) and isinstance(ended[3], ValueError)
+
+
+def test_an_error_that_cannot_be_sent_is_no_death() -> None:
+    with Workers[int](1) as workers:
+        ended = dict(filter(None, workers.ended([partial(fails, number) for number in range(3)])))
+    assert (ended[0], ended[2]) == (0, 2)
+    assert isinstance(ended[1], CallError) and str(ended[1]) == "OfTwoError: 1.mp4: no frame"
 
 
 def test_a_wall_clock_that_jumps_changes_nothing(bench: Bench, undisturbed: Bench, count: Count) -> None:

@@ -16,7 +16,8 @@ import bench.cli
 import bench.inspection.run
 import bench.report
 import bench.reproduce  # noqa: F401
-from bench.experiment import Experiment, build_method, dataset_of
+from bench.experiment.build import build_method, dataset_of
+from bench.experiment.plan import Experiment
 from bench.profiles import Profile
 
 torch.set_num_threads(1)

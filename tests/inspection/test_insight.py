@@ -20,7 +20,7 @@ from bench.report.content import Content
 from bench.report.figures import Picture, inline
 from bench.report.figures.insight import insight_pictures
 from bench.report.figures.motion import binned
-from bench.tables.runs import blocks
+from bench.tables.runs import blocks, origins
 
 Write = Callable[..., Record]
 NUMBERS = np.arange(40)
@@ -93,6 +93,14 @@ def test_other_settings_are_another_picture_that_says_so(stored: Path) -> None:
     captions = [picture.caption for picture in insight_pictures(content) if picture.id.startswith("layers")]
     assert len(captions) == 2 and sum('{"rule": {"correlation": 0.9}}' in caption for caption in captions) == 1
     assert sum("at least 0.9." in caption for caption in captions) == 1
+
+
+def test_of_folders_of_one_label_a_picture_names_the_one_it_is_drawn_from(stored: Path, tmp_path: Path) -> None:
+    one = "shipped and yours"
+    stores = [(one, tmp_path / "none"), (one, stored)]
+    content = Content([], [], [], inspections=inspections(stores), names=origins(stores))
+    captions = [picture.caption for picture in insight_pictures(content)]
+    assert captions and all("(yours)" in caption and one not in caption for caption in captions)
 
 
 def test_without_records_there_is_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_profile import tiny_profile
 from typer.testing import CliRunner, Result
 
 from bench import profiles, reproduce
@@ -17,34 +18,11 @@ from bench.data.coverage import LeftOut
 from bench.data.digits import DigitsSplit
 from bench.data.sampling import chosen_rows
 from bench.data.split import Split, UnreadableError, frames_of
-from bench.experiment import Experiment
+from bench.experiment.plan import Experiment
 from bench.inspection import png, run
 from bench.inspection.store import Inspection, InspectionStore, read_inspection
 
-TOML = """
-name = "tiny"
-description = "one epoch on a handful of videos"
-dataset = "digits"
-size = 16
-tables = ["figure4"]
-frames = [4]
-seeds = [0]
-other_seeds = [0]
-[dataset_options]
-train_videos = 16
-validation_videos = 8
-test_videos = 24
-[network]
-width = 4
-blocks = [1, 1]
-stem = [1, 3, 3]
-[recipe]
-epochs = 1
-batch = 8
-[views]
-clips = 1
-crops = 1
-"""
+TOML = tiny_profile("figure4", [4], (16, 8, 24))
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +129,17 @@ def test_what_fails_is_a_record_with_its_reason_unless_a_larger_device_may_do_it
     result = inspect(folder, "r2plus1d_18", "--layer", "stem.0")
     assert result.exit_code == 2 and f"error: {said}\n" in result.output, result.output
     assert len(set((folder / "records" / "inspected").glob("*.json")) - before) == records
+
+
+def test_what_failed_is_looked_at_again_by_the_next_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["r2plus1d_18", "--correlation", "0.7"]
+    with monkeypatch.context() as broken:
+        broken.setattr(run._Look, "found", lambda look: (_ for _ in ()).throw(RuntimeError("no such kernel")))
+        assert inspect(folder, *words).exit_code == 2
+    found = inspect(folder, *words, "--json")
+    assert found.exit_code == 0, found.output
+    stored = [one for _, one in InspectionStore(folder / "records" / "inspected")]
+    assert [one.status for one in stored if one.identity.settings.rule.correlation == 0.7] == ["done"]
 
 
 def test_reproduce_inspects_what_tables_ask_to_look_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

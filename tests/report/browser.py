@@ -39,15 +39,19 @@ addEventListener("load", async () => {
 """
 
 
-def look(page: Path, script: str, fragment: str = "", width: int = 1280) -> dict[str, Any]:
+def look(page: Path, script: str, fragment: str = "", width: int = 1280, before: str = "") -> dict[str, Any]:
     """Opens a copy of `page`, runs `script` (which fills the object `seen`) after loading, and gives what it saw.
+
+    before: runs before the page's own script.
 
     Beside that, "faults": exceptions, console errors and warnings and breaches of the page's policy; "requests": what
     the page loaded.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "page.html")
-        copy.write_text(_with_scripts(page.read_text(encoding="utf-8"), script), encoding="utf-8")
+        copy.write_text(
+            _with_scripts(page.read_text(encoding="utf-8"), _BEFORE + before, _AFTER % script), encoding="utf-8"
+        )
         dom = _run(
             folder,
             "--dump-dom",
@@ -66,9 +70,8 @@ def print_to(page: Path, pdf: Path) -> None:
         _run(folder, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri())
 
 
-def _with_scripts(page: str, script: str) -> str:
+def _with_scripts(page: str, before: str, after: str) -> str:
     """With one script before all others and one after, both allowed by the page's policy."""
-    before, after = _BEFORE, _AFTER % script
     allowed = " ".join(f"'sha256-{_digest(text)}'" for text in (before, after))
     page = page.replace("script-src ", f"script-src {allowed} ", 1)
     page = page.replace("<title>", f"<script>{before}</script><title>", 1)

@@ -117,6 +117,32 @@ seen.foreign = await go("#%22%3E%3Cscript%3E&method=gone&block=%E0%A4%A");
 form.reset();
 """
 
+OBSERVER = """
+window.IntersectionObserver = class {
+  constructor(call, { rootMargin }) {
+    Object.assign(this, { call, parts: [], share: 1 + parseFloat(rootMargin.split(" ")[2]) / 100 });
+    window.watching = this;
+  }
+  observe(part) { this.parts.push(part); }
+  look() {
+    this.call(this.parts.map((target) => {
+      const { top, bottom } = target.getBoundingClientRect();
+      return { target, isIntersecting: top <= this.share * innerHeight && bottom >= 0 };
+    }));
+  }
+};
+"""
+"""The browser's own, but asked: where time is not real a browser may draw no frame between two places."""
+
+CONTENTS = """
+const at = (id) => {
+  document.getElementById(id).scrollIntoView();
+  watching.look();
+  return [...document.querySelectorAll("nav a[aria-current]")].map((link) => link.hash);
+};
+seen.parts = ["summary", "comparison", "table1", "table2", "table10", "table1", "summary"].map((id) => [id, at(id)]);
+"""
+
 FETCH = """
 await fetch("https://example.org/").then(() => { seen.got = true; }, () => { seen.got = false; });
 await wait(100);
@@ -233,6 +259,11 @@ def test_tooltips_show_by_keyboard_touch_and_hover(seen: dict[str, Any]) -> None
     assert seen["clicked"] == [False, ""]
     assert seen["hover"][0] is False and "GFLOPs" in seen["hover"][1]
     assert seen["markup"] == 0
+
+
+def test_the_contents_mark_the_one_part_that_is_being_read(page: Path) -> None:
+    seen = clean(look(page, CONTENTS, before=OBSERVER))
+    assert seen["parts"] == [[id, [f"#{id}"]] for id, _ in seen["parts"]] and len(seen["parts"]) == 7
 
 
 def test_nothing_runs_off_a_telephone(page: Path) -> None:

@@ -11,12 +11,15 @@ import pytest
 from report.stored import NASTY, clock, records, write
 
 from bench.accuracy.intervals import Interval
+from bench.files import sealed, write_atomically
 from bench.records import Figure, Store
 from bench.report import render
 from bench.report.text import fixed, markdown, percent, reasons, significant
 from bench.report.views import counts, picture, point_counts
 from bench.tables import TableError, load, published
-from bench.tables.join import ClaimResult, join
+from bench.tables.claims import ClaimResult
+from bench.tables.floors import FloorRecord
+from bench.tables.join import join
 from bench.tables.runs import blocks
 
 VOID = {"meta"}
@@ -152,6 +155,22 @@ def test_speeds_stand_in_cells_claims_and_lines(timed: Rendered) -> None:
         assert "20.0 GFLOPs (18.0 to 22.1)" in shown
         assert re.search(r"1\.070.{0,3}, η 0\.18", shown)  # in print: 205.5 / 192.1 at 20.0 / 27.7
         assert "claims on speed, one a machine" in shown
+
+
+def test_what_is_had_without_a_network_stands_in_the_table_of_accuracies(stores: Stores, tmp_path: Path) -> None:
+    """Figure by figure, of exactly these data, and is not sorted among the methods."""
+    kept = {"dataset": NASTY, "dataset_revision": 1, "profile": "quick", "frames": 8, "videos": 20}
+    rules = {"guess <i> |": {"clip-1": Figure(value=0.125, low=0.1, high=0.15), "mAP": Figure(value=0.5)}}
+    for number, print_ in enumerate(("f", "other data")):
+        own = {name + str(number): figures for name, figures in rules.items()}
+        floor = FloorRecord.model_validate({**kept, "fingerprints": [print_], "rules": own})
+        write_atomically(stores[0][1] / "floors" / f"{number}.json", sealed(floor.model_dump_json(indent=1)))
+    text, html = pages(stores, tmp_path / "out")
+    (line,) = [line for line in text.splitlines() if line.startswith("| – without a network")]
+    assert line == "| – without a network: guess &lt;i> \\|0 | | 12.5<br>10.0 to 15.0 | – | | | | |"
+    foot = html[html.index("<tfoot>") : html.index("</tfoot>")]
+    assert "without a network: guess &lt;i&gt; |0</td><td>12.5<small>10.0 to 15.0</small></td><td>–</td>" in foot
+    assert html.count("<tfoot>") == 1 and "|1" not in foot
 
 
 def test_without_timings_there_is_no_section_on_them(untimed: Rendered) -> None:

@@ -14,7 +14,7 @@ from bench.report.summary import QUESTIONS, Finding, _question, _rank, outcomes,
 from bench.report.text import ends, span, with_unit
 from bench.tables import ids, load, published
 from bench.tables.comparison import CONTROLS, Control
-from bench.tables.join import Measured
+from bench.tables.rows import Measured
 from bench.tables.timings import of_method
 
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from bench import cli, profiles, registry
 from bench.checkpoint import Checkpoint
 from bench.data import Dataset
-from bench.experiment import Experiment, build_method, identify
+from bench.experiment.build import build_method, identify
+from bench.experiment.plan import Experiment
 from bench.method import InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Profile

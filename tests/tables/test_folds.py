@@ -12,7 +12,7 @@ import pytest
 from tables.clocked import store, timing
 
 from bench.accuracy.intervals import interval
-from bench.experiment import plan
+from bench.experiment.plan import plan
 from bench.inspection.store import InspectionIdentity, InspectionRecord, InspectionStore
 from bench.profiles import Profile, load
 from bench.records import Figure, Record, Store

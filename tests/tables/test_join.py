@@ -8,7 +8,8 @@ from bench.accuracy.detection import key_frame
 from bench.accuracy.segmentation import counts
 from bench.records import Figure, RecordError, Store
 from bench.tables import TableError, load
-from bench.tables.join import FIGURES, Joined, join
+from bench.tables.figures import FIGURES
+from bench.tables.join import Joined, join
 from bench.tables.runs import NotMeasuredError, blocks
 from bench.tables.static_costs import cost_lines, reference
 

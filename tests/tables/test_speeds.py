@@ -12,10 +12,11 @@ from bench.accuracy.intervals import Interval
 from bench.speed.record import Span, SpeedError, SpeedRecord
 from bench.tables import load
 from bench.tables.comparison import compare
-from bench.tables.join import Joined, Measured, PointRow, join
+from bench.tables.join import Joined, join
+from bench.tables.rows import Measured, PointRow
 from bench.tables.runs import blocks
 from bench.tables.speed_truth import in_print, speed_lines
-from bench.tables.speeds import interval, joules, pooled, throttled
+from bench.tables.speeds import interval, joules, pooled, setting, throttled
 from bench.tables.timings import timings
 
 TABLE1 = load("table1")
@@ -174,6 +175,17 @@ def test_what_two_folders_of_one_label_hold_counts_once(tmp_path: Path) -> None:
     (found,) = timings([("both", one), ("both", two)])
     assert found.record.ratio is not None and found.record.ratio.median == 1.4
     assert len(timings([("one", one), ("two", two)])) == 2
+
+
+def test_of_folders_of_one_label_a_machine_names_those_that_timed_on_it(tmp_path: Path) -> None:
+    store(tmp_path / "shipped", at_point(1.1, device="theirs"), at_point(1.2, device="both"))
+    store(tmp_path / "yours", at_point(1.3, device="mine"), at_point(1.4, batch=32, device="both"))
+    one = "shipped and yours"
+    found = map(setting, timings([(one, tmp_path / "shipped"), (one, tmp_path / "yours")]))
+    named = {(where.device, where.store, where.origins) for where in found}
+    assert named == {("theirs", one, "shipped"), ("mine", one, "yours"), ("both", one, one)}
+    (alone,) = {setting(timing).origins for timing in timings([("runs", tmp_path / "yours")])}
+    assert alone == "runs"
 
 
 def test_too_few_rounds_conclude_nothing(runs: Path) -> None:

@@ -25,7 +25,7 @@ def insight_pictures(content: Content) -> list[Picture]:
     deciding = [(block, list(_deciding(block))) for block in content.found if not block.smoke]
     decided = [subject for _, found in deciding for subject in found]
     parts = [part.record for block in content.found for run in block.runs for part in run.parts]
-    looked = list(_inspected(content.inspections, {one.identity.id: fold_of(one) for one in parts}))
+    looked = list(_inspected(content, {one.identity.id: fold_of(one) for one in parts}))
     drawn = [
         *(heat_map(subject, runs) for subject, runs in decided),
         *(picture for block, found in deciding for picture in policies_by_motion(block, found)),
@@ -55,12 +55,10 @@ def _decides(run: Run) -> bool:
     return any(name.startswith("decision.") for name in run.samples.columns)
 
 
-def _inspected(
-    inspections: Sequence[Inspection], folds: Mapping[str, int | None]
-) -> Iterator[tuple[Subject, Sequence[Inspection]]]:
+def _inspected(content: Content, folds: Mapping[str, int | None]) -> Iterator[tuple[Subject, Sequence[Inspection]]]:
     """The finished inspections of one method at the same settings together, by seed. folds: of runs, by their ids."""
     groups: dict[str, list[Inspection]] = {}
-    for one in inspections:
+    for one in content.inspections:
         who = one.record.identity
         alike = who.model_copy(update={"run": who.run.model_copy(update={"seed": 0})})
         if one.record.status == "done":
@@ -71,5 +69,6 @@ def _inspected(
         own = first.settings.model_dump(exclude_defaults=True)
         apart = "" if first.settings == Settings() else f"with {json.dumps(own, sort_keys=True)}"
         fold = folds.get(first.run.id)
-        where = f"{first.run.profile} ({group[0].store}{'' if fold is None else f', looked into in fold {fold}'})"
+        names = dict.fromkeys(content.names.get((one.store, one.path.parents[1]), one.store) for one in group)
+        where = f"{first.run.profile} ({' and '.join(names)}{'' if fold is None else f', looked into in fold {fold}'})"
         yield Subject(group[0].store, first.run, where, apart), group

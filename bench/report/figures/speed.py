@@ -78,7 +78,7 @@ def _picture(at_points: bool, lines: Sequence[SpeedLine]) -> Picture:
     where = setting(lines[0].timing)
     what = "at the published operating points" if at_points else "under other decisions"
     caption = (
-        f"Each group is one method against its dense twin, in the same rounds, on {where.where} ({where.store})."
+        f"Each group is one method against its dense twin, in the same rounds, on {where.where} ({where.origins})."
         " Bars are speeds over that of the twin, the figures beside them samples a second, the bound what the machine's"
         " ceilings of compute and bandwidth allow the method. η: the share of the saving in multiply-adds that became"
         " time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel. Lying strokes:"

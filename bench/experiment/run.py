@@ -1,44 +1,33 @@
-"""A row of a table under a profile: its identity, its run folder, and how it gets from nothing to a record.
-
-`results`/records holds what is finished and is never run again; `results`/runs/<id> holds checkpoint, log and lock of
-what is under way. Several processes may work on one folder: each takes what no other holds.
-"""
+"""An experiment in its run folder: how it gets from nothing to a record, and goes on from where it was cut off."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from bench import registry
 from bench.accuracy.pooled import NothingToScoreError
 from bench.checkpoint import Checkpoint
 from bench.controls import CLIPS, controls
 from bench.cost import CountError, agreement
-from bench.data import Dataset
-from bench.data.builders import build as build_dataset
 from bench.data.sampling import Sampling
 from bench.data.split import annotated
 from bench.distributed import first, from_first, in_turns, wait
 from bench.environment import environment
 from bench.evaluation import Scored, executed, score, scoring_of
+from bench.experiment.build import build_method, check_names, dataset_of, identify
+from bench.experiment.plan import Experiment, ExperimentError
 from bench.files import locked, remove_leftovers, sealed, unsealed, write_atomically
-from bench.method import Method
-from bench.profiles import Chosen, Profile
-from bench.records import Cost, Figure, Identity, Record, Store
+from bench.profiles import Profile
+from bench.records import Cost, Figure, Record, Store
 from bench.static import Static
-from bench.tables import schema
 from bench.task import CLASSIFICATION
 from bench.training import TrainingError, bf16_on_cpu, train
 
@@ -47,134 +36,6 @@ ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales
 
 UNMEASURABLE = (TrainingError, CountError, NothingToScoreError)
 """What ends an experiment with a reason."""
-
-
-class ExperimentError(Exception):
-    """An experiment cannot be planned; the message names table, method or row."""
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What one row needs: a method with its options, at a number of frames, from one seed."""
-
-    method: str
-    options: tuple[tuple[str, Any], ...]
-    frames: int
-    seed: int
-
-    @property
-    def label(self) -> str:
-        """One line for people."""
-        options = "".join(f" {key}={value}" for key, value in self.options)
-        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
-        return f"{self.method}{options}, {frames}, seed {self.seed}"
-
-
-def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> list[Experiment]:
-    """What the chosen tables (default: the profile's, and its methods) need, each experiment once, short clips first.
-
-    Raises:
-        ExperimentError: a table that the profile does not measure, a main row that there is not, or nothing to run.
-    """
-    for table in tables or []:
-        if table not in profile.tables:
-            raise ExperimentError(f"{table}: profile {profile.name} measures {', '.join(profile.tables)}")
-    found: dict[Experiment, None] = {}
-    mains = set(profile.main_rows)
-    for table in tables or profile.tables:
-        for row in schema.load(table).rows:
-            run = row.experiment
-            main = f"{table}/{row.id}" in mains
-            mains.discard(f"{table}/{row.id}")
-            if run is None or run.frames not in profile.frames or (methods and run.method not in methods):
-                continue
-            options = frozen(run.options)
-            for seed in profile.seeds if main else profile.other_seeds:
-                found[Experiment(run.method, options, run.frames, seed)] = None
-    if mains and not tables:
-        raise ExperimentError(f"profile {profile.name}: main_rows: no row {', '.join(sorted(mains))}")
-    for entry in [] if tables else profile.methods:
-        chosen = Chosen(method=entry) if isinstance(entry, str) else entry
-        if not methods or chosen.method in methods:
-            options = frozen(chosen.options)
-            count = chosen.frames or profile.frames[0]
-            found |= {Experiment(chosen.method, options, count, seed): None for seed in profile.other_seeds}
-    if not found:
-        raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
-    return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
-
-
-def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Options as they stand in an experiment, which can be a key: sorted, lists as tuples."""
-
-    def part(value: Any) -> Any:
-        return tuple(map(part, value)) if isinstance(value, list) else value
-
-    return tuple(sorted((key, part(value)) for key, value in options.items()))
-
-
-def dataset_of(profile: Profile, frames: int, data_root: Path | None) -> Dataset:
-    """The profile's dataset, with videos long enough for clips of `frames`."""
-    return build_dataset(
-        profile.dataset, data_root=data_root, frames=frames, size=profile.size, options=profile.dataset_options
-    )
-
-
-def build_method(experiment: Experiment, profile: Profile, classes: int) -> Method:
-    """The untrained method, its weights drawn from the experiment's seed."""
-    torch.manual_seed(experiment.seed)
-    torch.backends.cudnn.allow_tf32 = False  # or "fp32" on a GPU is not
-    for_network, for_method = registry.split_options(experiment.method, dict(experiment.options))
-    options = {**profile.method.get(experiment.method.partition("/")[0], {}), **for_method}
-    method = registry.build(
-        experiment.method,
-        frames=experiment.frames,
-        size=profile.size,
-        classes=classes,
-        network_options={**_shrinking(experiment.method, profile), **for_network},
-        **options,
-    )
-    for module in method.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return method.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
-    """Of the profile's network options those that the network under `method` takes.
-
-    Raises:
-        ExperimentError: an option that no network takes, or weights, on which identities could not hang.
-    """
-    if registry.WEIGHTS in profile.network:
-        raise ExperimentError(f"profile {profile.name}: network: weights are given by --option weights=FILE")
-    theirs, others = registry.split_options(method, profile.network)
-    if unknown := others.keys() - registry.network_options():
-        raise ExperimentError(f"profile {profile.name}: network: no network takes {', '.join(sorted(unknown))}")
-    return theirs
-
-
-def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
-    """Everything that the result hangs on; of weights to start from, their content and not their path."""
-    options = dict(experiment.options)
-    if registry.WEIGHTS in options:
-        files = registry.weight_files(experiment.method, options[registry.WEIGHTS])
-        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        options[registry.WEIGHTS] = ",".join(f"sha256:{digest}" for digest in digests)
-    return Identity(
-        method=experiment.method,
-        options=options,
-        frames=experiment.frames,
-        size=profile.size,
-        profile=profile.name,
-        setting=profile.setting,
-        dataset=dataset.name,
-        data_fingerprint=dataset.fingerprint,
-        seed=experiment.seed,
-        method_revision=method.revision,
-        dataset_revision=dataset.revision,
-        method_setting=profile.method_setting(experiment.method.partition("/")[0]),
-    )
 
 
 class Run:
@@ -188,6 +49,7 @@ class Run:
         data_root: Path | None,
         announce: Callable[[float], None] = lambda share: None,
     ) -> None:
+        check_names(profile)
         self.announce, profile = announce, profile.fitted_to(experiment.method)
         self.experiment, self.profile = experiment, profile
         self.dataset = dataset_of(profile, experiment.frames, data_root)
@@ -427,50 +289,3 @@ def run(
         if not held:
             return None
         return one.stored() or one.measure()
-
-
-def single(
-    name: str,
-    *,
-    profile: Profile,
-    frames: int,
-    seed: int,
-    options: dict[str, Any],
-    results: Path,
-    data_root: Path | None,
-    until: Literal["train", "evaluate", "again"],
-) -> Record | dict[str, float]:
-    """One method on the profile's dataset: trained (scores on validation), or trained and evaluated (a record).
-
-    until: where it ends; "again" scores what is trained already once more.
-
-    Raises:
-        ExperimentError: another process is at the same experiment; or see `Run.again`.
-    """
-    experiment = Experiment(name, tuple(sorted(options.items())), frames, seed)
-    announce = _printed(experiment.label)
-    if until == "evaluate":
-        record = run(experiment, profile, results, data_root, announce)
-        if record is not None:
-            return record
-    else:
-        one = Run(experiment, profile, results, data_root, announce)
-        with one.lock() as held:
-            if held:
-                return one.train() if until == "train" else one.again()
-    raise ExperimentError(f"{experiment.label}: another process is running it in {results}")
-
-
-def _printed(label: str) -> Callable[[float], None]:
-    """Prints the share done and the time left, at every tenth."""
-    started, told, first = time.monotonic(), [0.0], list[float]()
-
-    def call(share: float) -> None:
-        if not first:
-            first.append(share)  # a resumed training does not start at zero
-        if share - told[0] >= 0.1 and share > first[0]:
-            told[0] = share
-            left = (time.monotonic() - started) * (1 - share) / (share - first[0])
-            print(f"{label}: {share:.0%} trained, about {left / 60:.1f} min left", file=sys.stderr, flush=True)
-
-    return call

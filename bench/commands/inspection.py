@@ -1,9 +1,8 @@
-"""The command `vared-bench inspect`."""
+"""The command `inspect`: what a trained network does inside."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 from typer import Option
 
-from bench.options import (
+from bench.commands.messages import tell
+from bench.commands.options import (
     CacheFolder,
     CacheSize,
     DataOptions,
@@ -32,6 +32,26 @@ from bench.options import (
 
 RULE, SEEN = "When feature maps are redundant", "What is looked at"
 
+Clips = Annotated[int, Option(min=0, help="Test clips; 0: all.", rich_help_panel=SEEN)]
+PickedClasses = Annotated[
+    int, Option(min=0, help="Classes whose dearest and cheapest clips are kept.", rich_help_panel=SEEN)
+]
+Layer = Annotated[
+    str, Option(help="Whose most similar feature maps are kept; by default the middle one.", rich_help_panel=SEEN)
+]
+Correlation = Annotated[
+    float, Option(help="A map is redundant from this correlation with another on.", rich_help_panel=RULE)
+]
+Rmse = Annotated[float | None, Option(min=0, help="And up to this root mean square error.", rich_help_panel=RULE)]
+Neighbours = Annotated[
+    bool, Option("--neighbours", help="Compare frames with the next one only.", rich_help_panel=RULE)
+]
+Scale = Annotated[
+    Literal["range", "none"],
+    Option(help="Unit of the error: a layer's range in a clip, or its own.", rich_help_panel=RULE),
+]
+LeastPixels = Annotated[int, Option(min=2, help="Layers with smaller maps are left out.", rich_help_panel=RULE)]
+
 app = typer.Typer()
 
 EXAMPLE = "vared-bench inspect vared/r2plus1d_18 --profile quick --frames 8 --option search_space=2 --json"
@@ -46,29 +66,14 @@ def inspect_(
     option: Options = None,
     data_option: DataOptions = None,
     data_root: DataRoot = None,
-    clips: Annotated[int, Option(min=0, help="Test clips; 0: all.", rich_help_panel=SEEN)] = 1000,
-    classes: Annotated[
-        int, Option(min=0, help="Classes whose dearest and cheapest clips are kept.", rich_help_panel=SEEN)
-    ] = 6,
-    layer: Annotated[
-        str, Option(help="Whose most similar feature maps are kept; by default the middle one.", rich_help_panel=SEEN)
-    ] = "",
-    correlation: Annotated[
-        float, Option(help="A map is redundant from this correlation with another on.", rich_help_panel=RULE)
-    ] = 0.85,
-    rmse: Annotated[
-        float | None, Option(min=0, help="And up to this root mean square error.", rich_help_panel=RULE)
-    ] = None,
-    neighbours: Annotated[
-        bool, Option("--neighbours", help="Compare frames with the next one only.", rich_help_panel=RULE)
-    ] = False,
-    scale: Annotated[
-        Literal["range", "none"],
-        Option(help="Unit of the error: a layer's range in a clip, or its own.", rich_help_panel=RULE),
-    ] = "range",
-    least_pixels: Annotated[
-        int, Option(min=2, help="Layers with smaller maps are left out.", rich_help_panel=RULE)
-    ] = 16,
+    clips: Clips = 1000,
+    classes: PickedClasses = 6,
+    layer: Layer = "",
+    correlation: Correlation = 0.85,
+    rmse: Rmse = None,
+    neighbours: Neighbours = False,
+    scale: Scale = "range",
+    least_pixels: LeastPixels = 16,
     results: Results = Path("runs"),
     workers: LoadingWorkers = None,
     cache: CacheFolder = None,
@@ -82,7 +87,7 @@ def inspect_(
     its VA-RED² form has the dearest and cheapest clips of each class picked. What is missing is trained and evaluated.
     """
     from bench import profiles
-    from bench.experiment import Experiment
+    from bench.experiment.plan import Experiment
     from bench.inspection.answer import inspection_answer, print_inspection
     from bench.inspection.run import inspect
     from bench.inspection.settings import Rule, Settings
@@ -115,6 +120,6 @@ def _tenths(label: str) -> Callable[[float], None]:
             told[0] = 0.0
         if share - told[0] >= 0.1:
             told[0] = share
-            print(f"{label}: {share:.0%}", file=sys.stderr, flush=True)
+            tell(f"{label}: {share:.0%}")
 
     return call

@@ -1,20 +1,17 @@
-"""Commands for the author of a method: a file to start from, the check of its promises, and its row beside the others.
-
-Part of the command line of `bench.cli`; whatever is heavy is imported inside the command that needs it.
-"""
+"""Commands for the author of a method: a file to start from, the check of its promises, its row beside the others."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench.options import DATA, METHOD, DataRoot, Frames, Json, Name, Options, ProfileName, Results, named
+from bench.commands.messages import stop, tell
+from bench.commands.options import DATA, METHOD, DataRoot, Frames, Json, Name, Options, ProfileName, Results, named
 
 app = typer.Typer()
 
@@ -109,6 +106,5 @@ def _conforming(work: Callable[[], Any], as_json: bool) -> Any:
         if as_json:
             print(json.dumps({"conformance": error.faults}, indent=1))
         for fault in error.faults:
-            print(f"- {fault}", file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+            tell(f"- {fault}")
+        stop(str(error), 1)

@@ -1,0 +1,24 @@
+"""When names of classes and of videos mean the same, however they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+
+@lru_cache(maxsize=4096)
+def same(label: str) -> str:
+    """What two ways of writing a class share: air_drumming and "Air drumming"."""
+    return " ".join(re.sub(r"[\W_]+", " ", label.lower()).split())
+
+
+def label_of(label: str, names: Sequence[str]) -> str:
+    """The class that a label means: its number, or its name."""
+    return names[int(label)] if label.isdecimal() and len(label) < 7 and int(label) < len(names) else label
+
+
+def source_of(pattern: str, name: str) -> str:
+    """The independent source that a video's name tells, by the pattern of its set; else the whole name."""
+    match = re.fullmatch(pattern, name)
+    return match[1] if match else name
