@@ -134,6 +134,20 @@ def test_runtime_executes_less_than_is_accounted_where_layers_absorb(monkeypatch
     assert shares["cheapest"] < 0.9
 
 
+@torch.no_grad()
+def test_units_that_compute_everything_give_plain_tensors() -> None:
+    method = built("x3d_m")
+    fast, kinds = method.optimised(), set[type]()
+    for unit in fast._fast_units.values():
+        unit.register_forward_hook(lambda _unit, _given, found: kinds.add(type(found)))
+    for option, expected in ((0, {Tensor}), (1, {Compact})):
+        policy = fixed(method, dict.fromkeys(method.decisions(), option))
+        fast(torch.randn(method.spec.shape(1), dtype=torch.float64), policy)
+        kinds.clear()  # ways are laid out before the first sample
+        fast(torch.randn(method.spec.shape(1), dtype=torch.float64), policy)
+        assert kinds == expected
+
+
 @pytest.mark.parametrize("kind", ["affine", "depthwise"])
 @torch.no_grad()
 def test_kinds_that_cannot_be_absorbed_keep_their_units(kind: str) -> None:
@@ -312,13 +326,23 @@ def test_fast_gate_of_compact_is_the_gate_of_the_whole(
         assert torch.allclose(fast.openness(given_form), gate(tensor)[1])
 
 
-@given(frames=st.integers(1, 6), repeat=st.sampled_from([1, 2]), own=st.integers(1, 4), computed=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
-def test_absorbing_depthwise_takes_the_channels_it_gives(frames: int, repeat: int, own: int, computed: int) -> None:
+@given(
+    frames=st.integers(1, 6),
+    repeat=st.sampled_from([1, 2]),
+    own=st.integers(1, 4),
+    computed=st.integers(1, 4),
+    step=st.sampled_from([1, 2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_absorbing_depthwise_takes_the_channels_it_gives(
+    frames: int, repeat: int, own: int, computed: int, step: int
+) -> None:
     part, tensor = compact(frames, repeat, computed, 4 - computed)
     weight, bias = torch.randn(4, 1, 3, 3, 3, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
     full = F.conv3d(tensor, weight, bias, 1, 1, groups=4)
     module = Absorbing(Convolution(weight, bias, (1, 1, 1), (1, 1, 1), (1, 1, 1), 4, False))
+    plan = module._plan(part, own, step)
+    assert all(torch.allclose(form(plan.read(part)), full[:, :own, ::step]) for form in plan.run.forms)
     assert torch.allclose(module.part(part, own, 1).whole(), full[:, :own])
 
 

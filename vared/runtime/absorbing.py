@@ -80,6 +80,9 @@ class Absorbing(nn.Module):
 
     def part(self, x: Tensor | Compact, count: int, step: int) -> Compact:
         """The first `count` filters at every `step`-th output frame; images have one frame."""
+        if isinstance(x, Tensor) and (count, step) == (len(self.convolution.weight), 1):
+            out = self.convolution(x)
+            return Compact(out, None, out.shape[2] if out.dim() == 5 else 1, 1)
         key: tuple[int, ...]
         if isinstance(x, Compact):  # scales live as long as the network, and so do their ids
             key = (count, step, x.frames, x.copies, x.computed.shape[1], 0 if x.scale is None else id(x.scale))
@@ -151,6 +154,8 @@ class Absorbing(nn.Module):
             strides = [1, *conv.stride[1:]]
             return Convolution(weight, bias, strides, conv.padding, conv.dilation, groups, conv.relu).forms(y)
         forms: list[Form] = [_Phased(conv, weight, bias, groups, stride, repeat)]
+        if stride == repeat and conv.padding[0]:
+            forms.append(_Padded(conv, weight, bias, groups, repeat))
         if has_library(y) and groups == 1 and pointwise(weight, conv.stride, conv.padding, conv.dilation):
             taps = _taps(weight, y.shape[2], stride, conv.padding[0], repeat)
             forms.append(lambda y: frame_products(y, taps, bias, conv.relu))
@@ -207,6 +212,25 @@ class _Phased:
         for phase, part in enumerate(found):
             out[:, :, phase :: self.period].copy_(part)
         return out
+
+
+class _Padded:
+    """As `_Phased` for a stride of as many frames as each stands for: one convolution that pads time itself, on both
+    sides alike, since to compute what that gives too much of can take less than to copy everything between zeros.
+    """
+
+    def __init__(self, conv: Convolution, weight: Tensor, bias: Tensor, groups: int, repeat: int) -> None:
+        folded, offset = fold_frames(weight, -conv.padding[0], repeat)
+        self.conv, self.repeat = conv, repeat
+        geometry = ([1, *conv.stride[1:]], [-offset, *conv.padding[1:]], conv.dilation, groups)
+        self.padded = Convolution(folded, bias, *geometry, conv.relu)
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """(B, C, T, H, W) of computed frames to the whole output."""
+        conv = self.conv
+        total = (y.shape[2] * self.repeat + 2 * conv.padding[0] - conv.weight.shape[2]) // self.repeat + 1
+        out: Tensor = self.padded(y)
+        return out[:, :, :total]
 
 
 def _taps(weight: Tensor, frames: int, stride: int, padding: int, repeat: int) -> Taps:

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vared.gate import space_mean
-
 
 class Standing:
     """Stands for a tensor, which torch gets, rebuilt, whenever it asks for more than a subclass can answer."""
@@ -68,6 +66,11 @@ class Compact(Standing):
             shape[2] = self.frames
         return torch.Size(shape)
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything was computed, so that `computed` is the whole."""
+        return self.copies == 1 and self.scale is None
+
     def all_channels(self) -> Tensor:
         """(B, C, ⌈T/copies⌉, H, W); made once."""
         if self.scale is not None:
@@ -114,7 +117,7 @@ class Compact(Standing):
 
     def plus(self, other: Tensor) -> Tensor:
         """The whole plus a tensor of its shape, written in one pass."""
-        if self.copies == 1 and self.scale is None:
+        if self.complete:
             return self.computed + other
         out = torch.empty_like(other)
         for phase in range(self.copies):
@@ -148,12 +151,12 @@ class Compact(Standing):
         """As of the whole; over places from what was computed."""
         if dimensions != ((-2, -1),) or options:
             return self.whole().mean(*dimensions, **options)
-        mean = space_mean(self.computed)
+        mean = place_means(self.computed).movedim(-1, 1)
         return Compact(mean[..., None, None], self.scale, self.frames, self.copies).whole()[..., 0, 0]
 
     def clip_mean(self) -> Tensor:
         """Mean over frames and places, (B, C, 1, 1, 1); every computed frame must stand for as many."""
-        mean = space_mean(self.computed).mean(2)
+        mean = place_means(self.computed).mean(1)
         return Compact(mean[..., None, None, None], self.scale, 1, 1).whole()
 
     def __add__(self, other: Any) -> Any:
@@ -247,6 +250,11 @@ def _cat(parts: Sequence[Tensor | Compact]) -> Tensor:
             place.copy_(part)
         start += part.shape[1]
     return out
+
+
+def place_means(y: Tensor) -> Tensor:
+    """(B, C, ..., H, W) to (B, ..., C), the mean over pixels: quick where channels lie last."""
+    return y.permute(0, 2, 3, 4, 1).mean((2, 3)) if y.dim() == 5 else y.permute(0, 2, 3, 1).mean((1, 2))
 
 
 def empty(like: Tensor, shape: Sequence[int]) -> Tensor:

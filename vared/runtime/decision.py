@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.inference.convolution import settle
 from vared.dynamic_conv import Session
 from vared.gate import Gate
-from vared.runtime.compact import Compact
+from vared.runtime.compact import Compact, place_means
 from vared.runtime.device import Stored
 from vared.runtime.folding import fold_channels, fold_frames
 
@@ -201,14 +201,14 @@ class FastGate(nn.Module):
     def _pooled(self, x: Tensor | Compact | Stored) -> tuple[Tensor, Tensor]:
         """What the first layer sees (B, values), and its weights in that order."""
         if not self.in_order or isinstance(x, Stored):
-            space = _means(x).movedim(-1, 1) if isinstance(x, Tensor) else x.mean((-2, -1))
+            space = place_means(x).movedim(-1, 1) if isinstance(x, Tensor) else x.mean((-2, -1))
             return self.pooled(space), self.weight1.t()
         key: tuple[int, ...] = ()
         if isinstance(x, Compact):  # scales live as long as the network, and so do their ids
             key = (x.copies, x.computed.shape[1], id(x.scale))
         if key not in self._laid_out:
             self._laid_out[key] = self._folded(x)
-        return _means(x.computed if isinstance(x, Compact) else x).flatten(1), self._laid_out[key]
+        return place_means(x.computed if isinstance(x, Compact) else x).flatten(1), self._laid_out[key]
 
     def _folded(self, x: Tensor | Compact) -> Tensor:
         """The first layer's weights (values, hidden) for such input: frame by frame, of what was computed."""
@@ -217,11 +217,6 @@ class FastGate(nn.Module):
             weight = weight if x.scale is None else fold_channels(weight, x.scale)
             weight, _ = fold_frames(weight, 0, x.copies)
         return weight.transpose(1, 2).flatten(1).t().contiguous()
-
-
-def _means(y: Tensor) -> Tensor:
-    """(B, C, ..., H, W) to (B, ..., C), the mean over pixels: quick where channels lie last."""
-    return y.permute(0, 2, 3, 4, 1).mean((2, 3)) if y.dim() == 5 else y.permute(0, 2, 3, 1).mean((1, 2))
 
 
 def _standing_in(weights: Tensor) -> Tensor:

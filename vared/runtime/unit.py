@@ -39,8 +39,8 @@ class FastUnit(nn.Module):
         self.every_scale: Tensor  # (options, C), of what each makes of all channels
         self.register_buffer("every_scale", torch.stack([one, *(torch.cat([one[len(s) :], s]) for s in scales)]))
 
-    def forward(self, x: Tensor | Compact | Mixed | Stored) -> Compact | Mixed | Stored:
-        """Decides, if it has the gate; samples with the same active options run together."""
+    def forward(self, x: Tensor | Compact | Mixed | Stored) -> Tensor | Compact | Mixed | Stored:
+        """Decides, if it has the gate; samples with the same open options run together. A tensor if all is computed."""
         followed = self.followed
         if followed.on_device:
             return self._on_device(x)
@@ -52,9 +52,9 @@ class FastUnit(nn.Module):
             followed.decided[self.policy] = self.gate(x, self.session)
         decided = followed.decided[self.policy]
         if self.name in followed.dense:
-            return self._run(x, decided.dense)
+            return _plain(self._run(x, decided.dense))
         if decided.sorted[0].rows is None:
-            return self._run(x, decided.sorted[0])
+            return _plain(self._run(x, decided.sorted[0]))
         whole = x.whole() if isinstance(x, Compact) else x
         parts = []
         for choice in decided.sorted:
@@ -104,3 +104,8 @@ class FastUnit(nn.Module):
         counts = [self.counts[option] for option in side.options]
         scales = [self.scales[option - 1] if option else None for option in side.options]
         found.computed = mix_channels(found.computed, counts, scales, side.shares, self.counts[0])
+
+
+def _plain(found: Compact) -> Tensor | Compact:
+    """What stands for nothing else as itself: torch's own operations on it take fewer steps."""
+    return found.computed if found.complete else found
