@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -199,14 +199,15 @@ def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) 
     found, names = list[Block](), origins(stores)
     stored = [(label, *one) for label, folder in stores for one in Store(folder).whole(faults)]
     for label, path, record in siblings(stored):
-        block = next((block for block in found if _belongs(record, label, block)), None)
-        if block is None:
-            who = record.identity
-            block = Block(label, who.profile, who.dataset, who.dataset_revision, _setting(record))
-            found.append(block)
-        block.fingerprints[record.identity.frames, fold_of(record)] = record.identity.data_fingerprint
-        block.settings[_prefix(record)] = record.identity.method_setting
-        block.runs = [run for run in block.runs if run.record.identity != record.identity] + [Run(path, record)]
+        run = Run(path, record)
+        fitting = [block for block in found if _belongs(record, label, block)]
+        if not fitting:
+            fitting = [_beside(found, label, record)]
+            found += fitting
+        for block in fitting:
+            block.fingerprints[record.identity.frames, fold_of(record)] = record.identity.data_fingerprint
+            block.settings[_prefix(record)] = record.identity.method_setting
+            block.runs = [other for other in block.runs if other.record.identity != record.identity] + [run]
     for block in found:
         holding = {run.path.parent for run in block.runs}
         own = [name for (label, folder), name in names.items() if label == block.store and folder in holding]
@@ -218,14 +219,52 @@ def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) 
     return found
 
 
+def _beside(found: Sequence[Block], label: str, record: Record) -> Block:
+    """A block for a record that belongs to none: where only its method's own settings tell it from one, with all other
+    methods' runs of that one, which it may be compared with as well.
+    """
+    who, prefix = record.identity, _prefix(record)
+    new = Block(label, who.profile, who.dataset, who.dataset_revision, _setting(record))
+    for block in found:
+        if _belongs(record, label, replace(block, settings={})):
+            new.fingerprints = dict(block.fingerprints)
+            new.settings = {name: own for name, own in block.settings.items() if name != prefix}
+            new.runs = [run for run in block.runs if _prefix(run.record) != prefix]
+            break
+    return new
+
+
 def _apart(block: Block, alike: Sequence[Block]) -> str:
-    """The settings in which a block differs from others of its name, such as "epochs 20"; else the setting's digest."""
-    settings = {id(other): flat(other.runs[0].record.protocol) for other in alike}
-    own = settings[id(block)]
-    differing = [key for key in own if len({str(flat.get(key, own[key])) for flat in settings.values()}) > 1]
-    named = [f"{key.rpartition('.')[2]} {own[key]}" for key in differing]
-    others = [other for other in alike if other is not block and all(settings[id(other)].get(k) == own[k] for k in own)]
-    return ", ".join(named) if named and not others else f"setting {block.setting[:6]}"
+    """What tells a block from others of its name: "epochs 20", what its profile says of methods; else a digest."""
+    strangers = [_stated(other) for other in alike if other.setting != block.setting]
+    kin = [_of_methods(other) for other in alike if other.setting == block.setting and other is not block]
+    digest, told = f"setting {block.setting[:6]}", list[str]()
+    if strangers:
+        told += _differing(_stated(block), strangers) or [digest]
+    if kin:
+        said = _of_methods(block)
+        defaults = dict.fromkeys((key for one in (said, *kin) for key in one), "by default")
+        told += _differing(defaults | said, [defaults | one for one in kin])
+    return ", ".join(told) or digest
+
+
+def _differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings, by the last of their dotted names, that one of the others has otherwise; none if one has all."""
+    if any(all(other.get(key) == value for key, value in own.items()) for other in others):
+        return []
+    differing = [key for key in own if any(str(other.get(key, own[key])) != str(own[key]) for other in others)]
+    return [f"{key.rpartition('.')[2]} {own[key]}" for key in differing]
+
+
+def _stated(block: Block) -> dict[str, Any]:
+    """Its protocol by dotted names, but for what was said of single methods."""
+    return flat({name: said for name, said in block.runs[0].record.protocol.items() if name != "method"})
+
+
+def _of_methods(block: Block) -> dict[str, Any]:
+    """What the profile said of each method that the block has runs of, by dotted names."""
+    said = ((_prefix(run.record), run.record.protocol.get("method", {})) for run in block.runs)
+    return flat({name: methods.get(name, {}) for name, methods in said})
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -69,6 +69,24 @@ def test_blocks_of_one_name_are_told_apart_by_what_differs(write, tmp_path: Path
     assert names == {"p (runs, epochs 10)", "p (runs, setting s20)", "p (runs, setting other1)"}
 
 
+def test_methods_set_otherwise_are_apart_beside_the_same_static_runs(write, tmp_path: Path) -> None:
+    """Whichever was stored first; a static run that comes later belongs to both."""
+    write({"cost": 10**9})
+    for number, (setting, said) in enumerate(
+        (("", {}), ("v1", {"vared": {"explore": 0.1}}), ("v2", {"vared": {"explore": 0.2}}))
+    ):
+        write({"cost": 5 * 10**8 + number}, **DYNAMIC, method_setting=setting, protocol={"method": said})
+        if number == 1:
+            names = {block.name for block in blocks([("runs", tmp_path / "runs")])}
+            assert names == {"p (runs, explore by default)", "p (runs, explore 0.1)"}
+    write({"cost": 10**9}, seed=1, protocol={"method": {"arnet": {"x": 1}}})
+    found = blocks([("runs", tmp_path / "runs")])
+    assert {block.name for block in found} == {f"p (runs, explore {what})" for what in ("by default", 0.1, 0.2)}
+    statics = [{run.path for run in block.runs if run.record.identity.method == "r2plus1d_18"} for block in found]
+    assert len(found) == 3 and statics[0] == statics[1] == statics[2] and len(statics[0]) == 2
+    assert [row.cells["gflops_avg"].change for row in joined(tmp_path).rows["8f-sp2"]] == pytest.approx([-0.5] * 3)
+
+
 def test_a_smoke_run_fills_cells_and_gives_no_verdict(write, tmp_path: Path) -> None:
     for seed in range(3):
         write(seed=seed, protocol={"smoke": True})
