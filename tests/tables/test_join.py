@@ -82,8 +82,8 @@ def test_methods_set_otherwise_are_apart_beside_the_same_static_runs(write, tmp_
     write({"cost": 10**9}, seed=1, protocol={"method": {"arnet": {"x": 1}}})
     found = blocks([("runs", tmp_path / "runs")])
     assert {block.name for block in found} == {f"p (runs, explore {what})" for what in ("by default", 0.1, 0.2)}
-    statics = [{run.path for run in block.runs if run.record.identity.method == "r2plus1d_18"} for block in found]
-    assert len(found) == 3 and statics[0] == statics[1] == statics[2] and len(statics[0]) == 2
+    static = [{run.path for run in block.runs if run.record.identity.method == "r2plus1d_18"} for block in found]
+    assert len(found) == 3 and static[0] == static[1] == static[2] and len(static[0]) == 2
     assert [row.cells["gflops_avg"].change for row in joined(tmp_path).rows["8f-sp2"]] == pytest.approx([-0.5] * 3)
 
 
