@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from bench import distributed
 from bench.checkpoint import Checkpoint, Log, restore_random
 from bench.data.sampling import Sampling, train_steps
 from bench.data.split import Split
-from bench.depthwise import DepthwiseGradients
 from bench.flow import Waiting, stage_batches
+from bench.gradients import convolution_gradients
 from bench.memory import Before, MemoryShortError, fitting_everywhere, parts, tell
 from bench.method import Batch, Method, Recipe, Stage
 from bench.not_finite import Moment, keep
@@ -36,17 +35,6 @@ class TrainingError(Exception):
     def __init__(self, message: str, accumulate: int = 0) -> None:
         super().__init__(message)
         self.accumulate = accumulate
-
-
-def bf16_on_cpu() -> bool:
-    """Whether the processor itself computes in bf16.
-
-    Where it does not, oneDNN says that it supports bf16 all the same (from AVX-512BW on), and its weight gradients of
-    3D convolutions come out wrong: some are what happened to lie in memory.
-    """
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):  # type: ignore[no-untyped-call]
-        return False
-    return platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_avx512_bf16_supported()
 
 
 class GradientStage(Stage):
@@ -139,7 +127,7 @@ class GradientStage(Stage):
             with half:
                 loss, logged = self.loss(part)
             share = len(part.index) / samples
-            with DepthwiseGradients():
+            with convolution_gradients(self.method.device):
                 (share * loss).backward()  # type: ignore[no-untyped-call]
             found.append((share, {"loss": float(loss.detach()), **logged}))
         return {name: sum(share * values[name] for share, values in found) for name in found[0][1]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import re
@@ -348,12 +347,3 @@ def test_only_a_disk_that_takes_nothing_ends_all(code: int) -> None:
     else:
         with pytest.raises(OSError, match=re.escape(os.strerror(code))):
             progress.take(STATIC, refused)
-
-
-def test_bf16_is_refused_where_the_processor_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.experiment.run.bf16_on_cpu", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    quick = profiles.load("quick")
-    half = quick.model_copy(update={"recipe": dataclasses.replace(quick.recipe, precision="bf16")})
-    with pytest.raises(ExperimentError, match="precision bf16"):
-        Run(Experiment("r2plus1d_18", (), 8, 0), half, tmp_path, None)

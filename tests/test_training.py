@@ -20,7 +20,7 @@ from bench.data.sampling import Sampling
 from bench.method import Batch, Method, Recipe
 from bench.registry import build
 from bench.task import task_loss
-from bench.training import TrainingError, bf16_on_cpu, schedule, train
+from bench.training import TrainingError, schedule, train
 
 RECIPE = Recipe(epochs=4, batch=8, lr=0.05)
 SMALL = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}
@@ -134,7 +134,6 @@ def test_schedule_warms_up_and_ends_near_zero() -> None:
     assert rates[-1] == pytest.approx(0) and rates[10:] == sorted(rates[10:], reverse=True)
 
 
-@pytest.mark.skipif(not bf16_on_cpu(), reason="this processor's weight gradients in bf16 are wrong")
 def test_half_precision_trains_both_stages(tmp_path: Path) -> None:
     one = method("vared/r2plus1d_18")
     train(one, ToySplit(), Sampling(), Recipe(epochs=3, batch=8, precision="bf16"), 0, tmp_path)

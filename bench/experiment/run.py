@@ -29,7 +29,7 @@ from bench.profiles import Profile
 from bench.records import Cost, Figure, Record, Store
 from bench.static import Static
 from bench.task import CLASSIFICATION
-from bench.training import TrainingError, bf16_on_cpu, train
+from bench.training import TrainingError, train
 
 ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales": (1.0,)}
 """Of every validation sample."""
@@ -58,10 +58,6 @@ class Run:
         asked = found.task if (found := annotated(self.dataset.test)) else "classes"
         if answers != asked:
             raise ExperimentError(f"{experiment.label}: answers with {answers}; {self.dataset.name} asks for {asked}")
-        if profile.recipe.precision == "bf16" and self.method.device.type == "cpu" and not bf16_on_cpu():
-            raise ExperimentError(
-                f"profile {profile.name}: precision bf16: this processor has none, and would train on garbage"
-            )
         self.identity = identify(experiment, profile, self.dataset, self.method)
         self.store = Store(results / "records")
         self.folder = results / "runs" / self.identity.id

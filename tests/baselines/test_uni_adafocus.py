@@ -63,7 +63,8 @@ def spread_out(method: UniAdaFocus, sample: Tensor) -> UniAdaFocus:
     assert method.exits is not None
     with torch.no_grad():
         confidence = method.exits.confidence(method.every_exit(sample))
-    method.exits.thresholds[:-1] = confidence.median(0).values[:-1].to(method.exits.thresholds)
+    low, high = confidence.sort(0).values[(len(sample) - 1) // 2 :][:2]  # between two samples: none lies on the edge
+    method.exits.thresholds[:-1] = ((low + high) / 2)[:-1].to(method.exits.thresholds)
     return method
 
 

@@ -1,4 +1,4 @@
-"""Gradients of depthwise 3D convolutions: those of float64, by any layout, stride and kernel; all else untouched."""
+"""Gradients of convolutions: those of float64, by any layout, stride and kernel; all else untouched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.depthwise import BACKWARD, DepthwiseGradients
+from bench.gradients import BACKWARD, ConvolutionGradients, convolution_gradients
 
 
 def gradients(conv: nn.Conv3d, clips: Tensor, way: TorchDispatchMode | None) -> list[Tensor]:
@@ -64,7 +64,7 @@ def test_are_those_of_float64(
     clips = torch.randn(2, channels, 6, 5, 7)
     if last:
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    found = gradients(conv, clips, DepthwiseGradients())
+    found = gradients(conv, clips, ConvolutionGradients())
     exact = gradients(conv.double(), clips.double(), None)
     for name, one, other in zip(("input", "weight", "bias"), found, exact, strict=False):
         assert one.shape == other.shape and one.dtype == torch.float32
@@ -78,7 +78,7 @@ def test_what_needs_none_gets_none_and_unstrided_inputs_are_not_torchs(frozen: s
     clips = torch.randn(1, 4, 4, 5, 5, requires_grad=frozen != "input")
     conv.weight.requires_grad_(frozen != "weight")
     made = conv(clips).sum()
-    with Seen() as seen, DepthwiseGradients():
+    with Seen() as seen, ConvolutionGradients():
         made.backward()
     assert (clips.grad is None) == (frozen == "input") and (conv.weight.grad is None) == (frozen == "weight")
     wanted = (stride == 2 and frozen != "input", frozen != "weight", True)
@@ -98,5 +98,35 @@ def test_what_needs_none_gets_none_and_unstrided_inputs_are_not_torchs(frozen: s
 )
 def test_everything_else_is_torchs_own_to_the_bit(conv: nn.Conv3d) -> None:
     clips = torch.randn(2, 4, 6, 6, 6, dtype=conv.weight.dtype)
-    for one, other in zip(gradients(conv, clips, DepthwiseGradients()), gradients(conv, clips, None), strict=True):
+    for one, other in zip(gradients(conv, clips, ConvolutionGradients()), gradients(conv, clips, None), strict=True):
         assert torch.equal(one, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(*[st.integers(1, 4)] * 3),
+    kernel=st.tuples(*[st.sampled_from([1, 3, 5])] * 3),
+    stride=st.integers(1, 2),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 40)),
+    images=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_bf16_of_what_is_smaller_than_the_kernel_is_right(
+    size: tuple[int, int, int], kernel: tuple[int, int, int], stride: int, channels: tuple[int, int], images: bool,
+    seed: int,
+) -> None:  # fmt: skip
+    torch.manual_seed(seed)
+    start = 1 if images else 0
+    padding = tuple(k // 2 for k in kernel[start:])
+    conv: Any = (nn.Conv2d if images else nn.Conv3d)(*channels, kernel[start:], stride, padding, bias=False)
+    sample = torch.randn(3, channels[0], *size[start:])
+    wanted = gradients(conv, sample, None)
+    found = gradients(conv.bfloat16(), sample.bfloat16(), ConvolutionGradients())
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.bfloat16
+        torch.testing.assert_close(one.float(), other, rtol=0.05, atol=0.05 * float(other.abs().max()) + 1e-6)
+
+
+def test_only_a_cpu_needs_it() -> None:
+    assert isinstance(convolution_gradients(torch.device("cpu")), ConvolutionGradients)
+    assert not isinstance(convolution_gradients(torch.device("cuda")), ConvolutionGradients)
