@@ -29,7 +29,8 @@ Answer = TypeVar("Answer")
 PATIENCE = timedelta(hours=2)
 """For the others: one process writes a checkpoint, or builds the data set's index, while they wait.
 
-A process that ends, however it does, closes its connections, and the others learn of it at once.
+A process that ends, however it does, closes its connections, and the others learn of it at once: in exchanges of
+gloo. Inside one of NCCL they wait until torchrun, which sees that end too, ends them.
 """
 GONE = (
     "connection", "connect ", "timeout", "timed out", "broken pipe", "by peer", "socket", "read error", "write error",

@@ -13,8 +13,9 @@ import torch
 from tables import clocked
 from tiny_profile import tiny_profile
 from torch import Tensor
+from typer.testing import CliRunner
 
-from bench import profiles, registry, reproduce
+from bench import cli, profiles, registry, reproduce
 from bench.experiment.plan import Experiment, ExperimentError, plan
 from bench.experiment.run import Run, run
 from bench.experiment.single import single
@@ -347,3 +348,13 @@ def test_only_a_disk_that_takes_nothing_ends_all(code: int) -> None:
     else:
         with pytest.raises(OSError, match=re.escape(os.strerror(code))):
             progress.take(STATIC, refused)
+
+
+@pytest.mark.parametrize(("gpu", "side_by_side"), [(True, 1), (False, 2)])
+def test_a_gpu_runs_one_experiment_at_a_time(gpu: bool, side_by_side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *arguments: asked.append(arguments[-1]) or 0)
+    for more in ([], ["--jobs", "3"]):
+        assert CliRunner().invoke(cli.app, ["reproduce", *more]).exit_code == 0
+    assert asked == [side_by_side, 3]

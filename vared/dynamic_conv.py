@@ -54,8 +54,8 @@ class Session:
 
     def _drawn(self, weights: Tensor) -> Tensor:
         """A random option at weight one for the share `explore` of the samples."""
-        option = torch.randint(weights.shape[1], (len(weights),)).to(weights.device)
-        chosen = (torch.rand(len(weights)) < self.explore).to(weights.device)
+        option = torch.randint(weights.shape[1], (len(weights),)).to(weights.device, non_blocking=True)
+        chosen = (torch.rand(len(weights)) < self.explore).to(weights.device, non_blocking=True)
         return torch.where(chosen.unsqueeze(1), F.one_hot(option, weights.shape[1]).to(weights), weights)
 
 

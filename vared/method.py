@@ -218,7 +218,7 @@ class VaRed(Method):
             values = {"channel": unit.counts, "temporal": [unit.geometry.computed(r) for r in unit.strides]}
             for point in unit.points:
                 options = values[point.rpartition(".")[2]]
-                shares = torch.tensor(options, device=self.device) / options[0]
+                shares = (torch.tensor(options) / options[0]).to(self.device, non_blocking=True)
                 share = share * step_share(self.session.pre[point], self.session.trace[point], shares)
             assert isinstance(share, Tensor)
             parts.append(share)

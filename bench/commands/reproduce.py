@@ -33,7 +33,10 @@ def reproduce(
     method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
     results: Results = Path("runs"),
     data_root: DataRoot = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Experiments run side by side, sharing the cores.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Experiments run side by side, sharing the cores; by default 2, on a GPU 1."),
+    ] = None,
     batch: TrainingBatch = None,
     workers: LoadingWorkers = None,
     cache: CacheFolder = None,
@@ -64,4 +67,11 @@ def reproduce(
         for one in chosen:
             print_estimates(one, results, data_root, table, method, counts(devices), Assumed(workers or 0, link * 1e9))
         return
-    raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs))
+    raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs or _side_by_side()))
+
+
+def _side_by_side() -> int:
+    """Two halves of a processor; of a GPU's memory none knows what the other takes."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else 2

@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.distributed import first, from_first
 from bench.environment import environment
 from bench.method import Prediction
+from bench.short_of_memory import short_of_memory
 from bench.speed import figures, guards, roofline, telemetry, truth
 from bench.speed.allocator import keep_buffers
 from bench.speed.arms import Arms, TimedArm
@@ -129,9 +130,15 @@ def _record(pair: Pair, announce: Announce) -> SpeedRecord:
             found = {"status": "done", **run.figures()}
         except (CheatError, RuntimeError) as error:  # RuntimeError: torch's own, such as too little memory
             reason = str(error).partition("\n")[0] or type(error).__name__
-            found = {"status": "failed", "reason": reason, "doubtful": isinstance(error, BusyError)}
+            found = {"status": "failed", "reason": reason, "doubtful": _passing(error)}
         start.given_up()
     return SpeedRecord(identity=pair.identity, row=pair.setting.row, protocol=stated, environment=surroundings, **found)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether another try may end otherwise: the machine was busy, or the GPU refused all work after a fault."""
+    fault = "CUDA error" in str(error) and not short_of_memory(error)
+    return isinstance(error, BusyError) or fault
 
 
 class _Run:

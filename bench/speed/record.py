@@ -118,7 +118,8 @@ class Process(Strict):
 class SpeedRecord(Strict):
     """One paired timing of a method `a` against its static twin `b`. A failure is a record with its reason.
 
-    doubtful: of a failure, whether a busy machine may have been the reason: it is tried again, and counts as not done.
+    doubtful: of a failure, whether a busy machine or a fault of the GPU may have been the reason: it is tried again,
+        and counts as not done.
     row: "table1/8f-sp2", the published cell whose operating point this is. plain: the twin's other forms.
     noise: speed of b over an identical second copy of b. ratio: speed of a over b, paired round by round.
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.

@@ -172,6 +172,20 @@ def test_a_failure_that_a_busy_machine_explains_is_tried_again(
     assert not stale.doubtful and timed(f"{__name__}:stale", NETWORK, profile, tmp_path) == stale and CLOCK.now == now
 
 
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (guards.BusyError("a", "faster"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (guards.CheatError("a", "stale"), False),
+    ],
+)
+def test_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
+    assert measure._passing(error) is passing
+
+
 def test_learned_decisions_need_trained_weights_or_leave(profile: Profile, tmp_path: Path) -> None:
     with pytest.raises(SpeedError, match=f"{EXIT}: policy learned needs trained weights"):
         timed(EXIT, NETWORK, profile, tmp_path, untrained=False)
