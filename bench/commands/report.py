@@ -8,17 +8,16 @@ from typing import Annotated
 import typer
 
 from bench.commands.messages import tell
-from bench.commands.options import (
-    OnlyTables,
-    Results,
-)
+from bench.commands.options import OnlyTables
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: vared-bench report --results runs --out pages --only table1")
 def report(
-    results: Results = Path("runs"),
+    results: Annotated[
+        Path, typer.Option(help="Folder whose records are rendered with the shipped ones; nothing is run.")
+    ] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="Folder of the pages; by default RESULTS/report.")] = None,
     only: OnlyTables = None,
 ) -> None:

@@ -56,11 +56,15 @@ class Views(Strict):
 
 
 class Chosen(Strict):
-    """A method with options. frames: of a clip, the profile's first if none are given."""
+    """A method with options. frames: of a clip, the profile's first if none are given.
+
+    undecided: whether it decides nothing and costs about as much as the last of the main rows, held against it.
+    """
 
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     frames: Annotated[int, Field(ge=1)] | None = None
+    undecided: bool = False
 
 
 class Fitted(Strict):
@@ -89,7 +93,8 @@ class Profile(Strict):
     of the main pair; other_seeds: of every other row, by default the same. main_rows: "table/row" ids that get `seeds`.
     methods: run besides what the tables need, by name, or as {method, options}. sampling: "dense" (with stride) or
     "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it only shows that everything runs,
-    for no verdict.
+    for no verdict. set_costs: by the name of a method, before its network's, why what it costs here was chosen and is
+    no finding.
     """
 
     name: str
@@ -112,6 +117,7 @@ class Profile(Strict):
     other_seeds: list[int] = Field(default_factory=lambda told: told["seeds"])
     main_rows: list[str] = Field(default_factory=list)
     methods: list[str | Chosen] = Field(default_factory=list)
+    set_costs: dict[str, str] = Field(default_factory=dict)
     also: list[str] = Field(default_factory=list)
     smoke: bool = False
 
@@ -130,6 +136,7 @@ class Profile(Strict):
             "also",
             "smoke",
             "folds",
+            "set_costs",
         }
         told = self.model_copy(update={"method": {}}).model_dump(mode="json", exclude=prose)
         for part, field, default in LATE:  # a record made before there was such a field keeps its identity

@@ -17,6 +17,7 @@ from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
 from bench.tables.static_costs import CostLine, cost_lines, reference
 from bench.tables.timings import Timing, timings
+from bench.tables.undecided import Undecided, undecided
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,19 @@ class Content:
     """Everything that pages and pictures are drawn from.
 
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
-    measures them. compared: where several methods were run on the same data at as many frames. floors: what these data
-    give without a network. speeds: the timings as lines. costs: of static networks. inspections: of trained networks,
-    one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those that cannot be
-    drawn. left_out: what is wrong with each stored file that is broken. names: of the stores' folders, as
-    `bench.tables.runs.origins` has them. highlight: the name of a method that is marked, "" for none.
+    measures them. compared: where several methods were run on the same data at as many frames. undecided: main rows
+    beside what decides nothing. floors: what these data give without a network. speeds: the timings as lines. costs: of
+    static networks. inspections: of trained networks, one a run. logs: of training, by the path of the record's file;
+    undrawn: what is wrong with those that cannot be drawn. left_out: what is wrong with each broken file.
+    names: of the stores' folders, as `bench.tables.runs.origins` has them. highlight: the name of a method that is
+    marked, "" for none.
     """
 
     found: Sequence[Block]
     timed: Sequence[Timing]
     joined: Sequence[Joined]
     compared: Sequence[tuple[Block, int, Sequence[Line]]] = ()
+    undecided: Sequence[Undecided] = ()
     floors: Sequence[tuple[Block, int, Sequence[Floor]]] = ()
     speeds: Sequence[SpeedLine] = ()
     costs: Sequence[CostLine] = ()
@@ -70,6 +73,7 @@ def gather(
         timed,
         [join(table, found, timed) for table in tables],
         compared=[entry for entry in lines if len(entry[2]) > 1],
+        undecided=[] if only else [one for block in found if not block.smoke for one in undecided(block, tables)],
         floors=[(block, count, floors(block, count, rules, methods)) for block, count, methods in lines],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
         costs=cost_lines(tables, reference(published)),

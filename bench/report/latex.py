@@ -166,7 +166,7 @@ def _published(joined: Joined) -> Sheet:
         heads = [*labels, Head("", _WHAT, False), *(Head(_column(column), share) for column in group.columns)]
         lines = [line for row in group.rows for line in _row(joined, row, group)]
         parts.append(Part(f"{views.heading(table)}{', ' if group.name else ''}{group.name}", heads, lines))
-    errata = [f"In print, {views.place(table, erratum)}: {erratum.text}" for erratum in table.errata]
+    errata = [f"On what is published, {views.place(table, erratum)}: {erratum.text}" for erratum in table.errata]
     return Sheet(_stem(table.id), parts, [f"Source: {table.source}. Published on {table.dataset}.", *errata])
 
 
@@ -184,7 +184,7 @@ def _column(column: Column) -> str:
 def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, Sequence[str]]]:
     """The lines of one row."""
     labels, empty = [row.labels.get(label, "") for label in group.labels], [""] * len(group.labels)
-    printed = "not in print" if is_new(row.id) else "published"
+    printed = "not published" if is_new(row.id) else "published"
     yield True, [*labels, printed, *(views.published_text(joined.table, row, one) for one in group.columns)]
     for run in views.measured(joined.rows[row.id]):
         on = f"{run.block.name}: {run.block.dataset}, {text.seeds(run.seeds)}"

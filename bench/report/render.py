@@ -14,10 +14,11 @@ from typing import Any
 
 from bench.files import locked, remove_leftovers, write_atomically
 from bench.report import latex
+from bench.report.bottom import bottom_line
 from bench.report.content import Content, gather
-from bench.report.figures import Picture, pictures, save
+from bench.report.figures import Picture, leading_picture, pictures, save
 from bench.report.sources import Sources
-from bench.report.summary import outcomes, summary
+from bench.report.summary import summary
 from bench.report.templating import environment
 from bench.report.views import first_new
 from bench.tables.schema import load
@@ -26,10 +27,12 @@ from bench.tables.verdicts import Verdict
 ANSWERS: Mapping[Verdict, str] = {
     "holds": "**yes**",
     "does not hold": "**no**",
+    "set": "**set**",
+    "too few seeds, within": "**open, within**",
+    "too few seeds, beyond": "**open, beyond**",
     "inconclusive": "**open**",
-    "not run": "not run",
 }
-VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "inconclusive", "not run")
+"""What results.md says for each verdict that rests on an interval, in the order of all pages."""
 
 
 def _said(line: str) -> None:
@@ -109,6 +112,7 @@ def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:
     script = (files("bench.report") / "templates" / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     questions = summary(content)
+    leading = leading_picture(drawn, content.compared)
     return {
         "blocks": content.found,
         "comparisons": content.compared,
@@ -116,16 +120,17 @@ def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:
         "joined": content.joined,
         "speeds": content.speeds,
         "costs": content.costs,
-        "verdicts": VERDICTS,
+        "bottom": bottom_line(content),
+        "verdicts": list(ANSWERS),
         "highlight": content.highlight,
         "first_new": first_new(content),
         "questions": questions,
-        "outcomes": outcomes(content),
         "answers": ANSWERS,
         "total": sum((question.tally for question in questions), Counter()),
-        "pictures": drawn,
+        "leading": leading,
+        "pictures": [picture for picture in drawn if picture is not leading],
         "undrawn": content.undrawn,
-        "pictured": {picture.section for picture in drawn},
+        "pictured": {picture.section for picture in drawn if picture is not leading},
         "script": script,
         "script_hash": f"sha256-{digest}",
     }

@@ -22,6 +22,7 @@ QUESTIONS = {
     "loss": "At no loss?",
     "faster": "Is it faster on the clock?",
     "input": "Does the cost follow the input?",
+    "pays": "Does deciding pay?",
     "controls": "Are the decisions about the clip?",
     "others": "Against other methods",
     "parts": "Its parts, options and losses",
@@ -51,7 +52,7 @@ class Finding:
 
     subject: the method it is about, for people; method: its name in records. figure, interval: as shown; margin: what
     was stated beforehand. on: data set and seeds, or machine. block, machine: by which the page filters, "" for any.
-    link: where it stands in the page, and `place` what that is called.
+    link: where it stands in the page, and `place` what that is called. superseded: by a later revision.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Finding:
     seeds: int = 0
     block: str = ""
     machine: str = ""
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,20 +82,16 @@ class Question:
 
     @property
     def tally(self) -> Counter[str]:
-        """How many of the findings have which verdict."""
-        return Counter(finding.verdict for finding in self.findings)
+        """How many of the findings that nothing supersedes have which verdict."""
+        return Counter(finding.verdict for finding in self.findings if not finding.superseded)
 
 
 def summary(content: Content) -> list[Question]:
-    """The questions that something answers. Most telling is what was seen at full size, then what has most seeds."""
-    found: dict[str, list[Finding]] = {id: [] for id in QUESTIONS}
-    for id, finding in [*_claimed(content), *_controlled(content)]:
-        found[id].append(finding)
-    return [Question(id, title, sorted(found[id], key=_rank)) for id, title in QUESTIONS.items() if found[id]]
+    """The questions that something answers: every claim once for each block of records, and each machine.
 
-
-def outcomes(content: Content) -> list[Question]:
-    """As `summary`, but of every claim what each block of records says, and each machine."""
+    Tables may share a claim. Most telling is what was seen at full size, then what has most seeds; what a later
+    revision under the same profile supersedes comes last.
+    """
     found: dict[str, dict[tuple[object, ...], Finding]] = {id: {} for id in QUESTIONS}
     for joined in content.joined:
         for result in joined.claims:
@@ -101,26 +99,20 @@ def outcomes(content: Content) -> list[Question]:
             for finding in [*_at_points(joined.table, result), *lines]:
                 key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
                 found[_question(joined.table, result.claim)].setdefault(key, finding)
-    for id, finding in _controlled(content):
+    for id, finding in [*_beside_undecided(content), *_controlled(content)]:
         found[id][finding.text, finding.subject, finding.on] = finding
-    told = {id: sorted(findings.values(), key=lambda one: (one.subject, *_rank(one))) for id, findings in found.items()}
+    told = {id: sorted(findings.values(), key=_rank) for id, findings in found.items()}
     return [Question(id, title, told[id]) for id, title in QUESTIONS.items() if told[id]]
 
 
-def _rank(finding: Finding) -> tuple[bool, int]:
-    return not finding.machine, -finding.seeds
+def counts(questions: Sequence[Question], block: str) -> Counter[str]:
+    """How many of what is counted in all, under the questions, is from a block; "": from published operating points."""
+    found = [one for question in questions for one in question.findings if one.block == block and not one.superseded]
+    return Counter(one.verdict for one in found)
 
 
-def _claimed(content: Content) -> Iterator[tuple[str, Finding]]:
-    """Every claim that was judged, once: on every machine at full size, and from the records with most seeds."""
-    seen = set()
-    for joined in content.joined:
-        for result in joined.claims:
-            for finding in [*_at_points(joined.table, result), *_at_best(joined.table, result, content.timed)]:
-                key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
-                if key not in seen:
-                    yield _question(joined.table, result.claim), finding
-                seen.add(key)
+def _rank(finding: Finding) -> tuple[bool, bool, int]:
+    return finding.superseded, not finding.machine, -finding.seeds
 
 
 def _at_points(table: Table, result: ClaimResult) -> Iterator[Finding]:
@@ -128,12 +120,6 @@ def _at_points(table: Table, result: ClaimResult) -> Iterator[Finding]:
         if judgement.interval is not None and setting:
             on = f"full size, not trained, decisions drawn to the published cost; {setting.text}"
             yield _finding(table, result.claim, judgement, on, machine=setting.where)
-
-
-def _at_best(table: Table, result: ClaimResult, timed: Sequence[Timing]) -> Iterator[Finding]:
-    """What the records with most seeds say."""
-    if judged := _with_interval(result):
-        yield _in_block(table, result.claim, max(judged, key=lambda item: item.judgement.seeds), timed)
 
 
 def _with_interval(result: ClaimResult) -> list[Judged]:
@@ -146,7 +132,7 @@ def _in_block(table: Table, claim: Claim, item: Judged, timed: Sequence[Timing])
         stated = [one.record.protocol.get("dataset_options", {}) for one in learned(timed, item.block)]
         folds = sorted({str(options["fold"]) for options in stated if "fold" in options})
         on += f"; {item.setting.text}" + (f", timed in fold {' and '.join(folds)}" if folds else "")
-    return _finding(table, claim, item.judgement, on, block=item.block.name)
+    return _finding(table, claim, item.judgement, on, block=item.block.name, superseded=item.superseded)
 
 
 def _on(block: Block, seeds: int) -> str:
@@ -173,7 +159,14 @@ def _question(table: Table, claim: Claim) -> str:
 
 
 def _finding(
-    table: Table, claim: Claim, judgement: Judgement, on: str, *, block: str = "", machine: str = ""
+    table: Table,
+    claim: Claim,
+    judgement: Judgement,
+    on: str,
+    *,
+    block: str = "",
+    machine: str = "",
+    superseded: bool = False,
 ) -> Finding:
     assert judgement.interval is not None
     own = table.row(claim.row).experiment
@@ -192,13 +185,39 @@ def _finding(
         seeds=judgement.seeds,
         block=block,
         machine=machine,
+        superseded=superseded,
     )
+
+
+def _beside_undecided(content: Content) -> Iterator[tuple[str, Finding]]:
+    """Whether what decides is at least as accurate as what costs about as much and decides nothing."""
+    for one in content.undecided:
+        found, ratio = one.judgement.interval, one.cost.interval
+        assert found is not None and ratio is not None
+        cost = f"{text.fixed(ratio.value)} of the cost" + (f" ({told})" if (told := text.between(ratio, 3)) else "")
+        finding = Finding(
+            text=f"at least as accurate as {described(one.other.method, one.other.options)}",
+            subject=described(one.own.method, one.own.options),
+            method=one.own.method,
+            verdict=one.judgement.verdict,
+            figure=text.with_unit(found.value, one.claim),
+            interval=text.bounds(found, one.claim),
+            margin=f"{text.margin(one.claim)}, at {cost}",
+            on=_on(one.block, one.judgement.seeds),
+            link="comparison",
+            place="Comparison",
+            reason=one.judgement.reason,
+            seeds=one.judgement.seeds,
+            block=one.block.name,
+            superseded=one.block.superseded(one.own.method, one.revision),
+        )
+        yield "pays", finding
 
 
 def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
     """Whether learned decisions beat those that do not look at the clip; controls of about the same cost first.
 
-    Everything open is no such decision: it tells what the savings cost.
+    All gates on is no such decision: it tells what the savings cost.
     """
     for number, (block, frames, lines) in enumerate(content.compared):
         for line in lines:
@@ -222,5 +241,6 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
                         reason=control.reason,
                         seeds=line.seeds,
                         block=block.name,
+                        superseded=block.superseded(line.method, line.runs[0].record.identity.method_revision),
                     ),
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.report import text, views
+from bench.report import summary, text, views
 from bench.report.figures import inline
 from bench.tables.comparison import accuracies, described
 from bench.tables.newcomer import is_new
@@ -27,6 +27,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     text.between,
     text.policy,
     text.seeds,
+    text.gates,
     interval,
     throttled,
     joules,
@@ -35,7 +36,6 @@ HELPERS: tuple[Callable[..., Any], ...] = (
     views.groups,
     views.published_text,
     views.place,
-    views.counts,
     views.ran,
     views.idle,
     views.heading,
@@ -49,7 +49,6 @@ HELPERS: tuple[Callable[..., Any], ...] = (
     views.settings,
     views.notes,
     views.records,
-    views.point_counts,
     views.at_points,
     views.timing_settings,
     views.untold,
@@ -60,12 +59,21 @@ HELPERS: tuple[Callable[..., Any], ...] = (
     views.most_seeds,
     views.method_of,
     views.place_of,
+    views.places,
+    views.machines_in,
+    views.machines_of,
+    views.costs_of,
+    summary.counts,
     views.agreements,
     views.reproduced,
     views.named,
     views.unmeasured,
     views.without,
     views.networks,
+    views.scale,
+    views.best_floors,
+    text.cost_unit,
+    text.costed,
     views.anchor,
     views.compared,
     is_new,

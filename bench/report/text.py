@@ -24,6 +24,20 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}".replace("-", MINUS)
 
 
+MINIATURE = 0.1
+"""GFLOPs below which millions of multiply-adds are printed."""
+
+
+def cost_unit(gflops: Iterable[float]) -> tuple[float, str]:
+    """What GFLOPs are multiplied by, and the name of the unit that they then are in: MFLOPs where all are small."""
+    return (1.0, "GFLOPs") if max(gflops, default=1.0) >= MINIATURE else (1e3, "MFLOPs")
+
+
+def costed(gflops: Iterable[float], scale: float) -> list[str]:
+    """Costs in a unit whose `scale` is given."""
+    return [significant(scale * value) for value in gflops]
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share as a signed percentage: -0.281 -> -28.1 %."""
     return f"{100 * share:+.{digits}f} %".replace("-", MINUS)
@@ -32,7 +46,7 @@ def percent(share: float, digits: int = 1) -> str:
 def figure(measured: Measured, column: Column) -> str:
     """The value of a measured cell."""
     assert measured.found is not None
-    return _in_column(measured.found.value, column)
+    return _in_column(measured.found.value, column, measured.found.value)
 
 
 def ends(measured: Measured, column: Column) -> str:
@@ -41,11 +55,14 @@ def ends(measured: Measured, column: Column) -> str:
     if found is None or math.isnan(found.low):
         return ""
     found = shares(found) if column.unit == "%" else found
-    low, high = _in_column(found.low, column), _in_column(found.high, column)
+    low, high = (_in_column(end, column, found.value) for end in found[1:])
     return "" if low == high else f"{low} to {high}"
 
 
-def _in_column(value: float, column: Column) -> str:
+def _in_column(value: float, column: Column, mean: float) -> str:
+    """In the unit of the column, but millions, which say so, in one of GFLOPs where the mean is of a miniature."""
+    if column.unit == "GFLOPs" and mean < MINIATURE:
+        return f"{significant(1e3 * value)} M"
     return f"{value:.1f}" if column.unit == "%" else significant(value)
 
 
@@ -96,6 +113,7 @@ def bounds(found: Interval, claim: Claim) -> str:
     """The interval behind a judgement."""
     if math.isnan(found.low):
         return "no interval"
+    found = differences(found) if margin(claim).endswith("points") else found
     return f"{statistic(found.low, claim)} to {statistic(found.high, claim)}"
 
 
@@ -106,13 +124,22 @@ def points(found: Interval, sign: str = "") -> str:
 
 def span(found: Interval, sign: str = "") -> str:
     """Its interval, or nothing where there is none; with `sign` of a difference, else of a share."""
-    found = found if sign else shares(found)
+    found = differences(found) if sign else shares(found)
     return "" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}".replace("-", MINUS)
 
 
 def shares(found: Interval) -> Interval:
     """As shown: an interval by the formula may go beyond 0 to 100 %, a share cannot."""
-    return Interval(found.value, *(min(max(end, 0.0), 100.0) if math.isfinite(end) else end for end in found[1:]))
+    return _within(found, 0.0)
+
+
+def differences(found: Interval) -> Interval:
+    """As shown: a difference of two shares is at most 100 points either way."""
+    return _within(found, -100.0)
+
+
+def _within(found: Interval, least: float) -> Interval:
+    return Interval(found.value, *(min(max(end, least), 100.0) if math.isfinite(end) else end for end in found[1:]))
 
 
 def fixed(value: float, digits: int = 3) -> str:
@@ -150,6 +177,11 @@ def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
 def seeds(count: int) -> str:
     """How many seeds, in words."""
     return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def gates(against: str) -> str:
+    """What something was timed against: of a method against itself what was forced on it."""
+    return against.replace("everything open", "all gates on")
 
 
 def markdown(value: object) -> str:

@@ -13,7 +13,7 @@ from bench.records import Identity, Record
 from bench.report import text
 from bench.report.content import Content
 from bench.tables.claims import ClaimResult, Judged
-from bench.tables.comparison import described
+from bench.tables.comparison import Line, described
 from bench.tables.floors import Floor
 from bench.tables.join import Joined
 from bench.tables.newcomer import is_new
@@ -81,23 +81,6 @@ def place(table: Table, erratum: Erratum) -> str:
     heads = {column.id: column.label for column in table.columns}
     labels = [f"{name} {text}" for name, text in row.labels.items() if text]
     return ", ".join([*([row.group] if row.group else []), *labels, heads.get(erratum.column, erratum.column)])
-
-
-def counts(joined: Sequence[Joined], block: Block) -> Counter[str]:
-    """How many different claims have which verdict in a block; tables that share their records may repeat one."""
-    verdicts: dict[str, str] = {}
-    for table in joined:
-        for result in table.claims:
-            for item in result.latest:
-                if item.block is block:
-                    key = (*claim_key(table.table, result.claim), item.setting)
-                    verdicts[repr(key)] = item.judgement.verdict
-    return Counter(verdicts.values())
-
-
-def point_counts(joined: Sequence[Joined]) -> Counter[str]:
-    """How many claims at published operating points have which verdict, one a machine."""
-    return Counter(judgement.verdict for table in joined for result in table.claims for _, judgement in result.points)
 
 
 def claim_key(table: Table, claim: Claim) -> tuple[str, ...]:
@@ -257,6 +240,30 @@ def place_of(line: SpeedLine) -> str:
     return setting(line.timing).where
 
 
+def places(lines: Sequence[SpeedLine]) -> list[str]:
+    """The machines of timings."""
+    return list(dict.fromkeys(map(place_of, lines)))
+
+
+def machines_in(lines: Sequence[Line]) -> list[str]:
+    """The machines on which methods of a comparison were timed."""
+    return list(dict.fromkeys(one.setting.where for line in lines for one in line.speeds))
+
+
+def machines_of(joined: Joined) -> list[str]:
+    """The machines that cells of a table were timed on."""
+    cells = [cell for runs in joined.rows.values() for run in runs for cell in run.cells.values()]
+    found = [one.setting.where for cell in cells for one in cell.timed]
+    return list(
+        dict.fromkeys([*found, *(point.setting.where for points in joined.points.values() for point in points)])
+    )
+
+
+def costs_of(block: Block) -> list[float]:
+    """What the runs of a block cost on average, GFLOPs."""
+    return [record.cost.average / 1e9 for record in records(block) if record.cost]
+
+
 def agreements(blocks: Sequence[Block]) -> list[Agreement]:
     """What the counters say of every method in the records, with the seeds of its latest revision together."""
     return [line for block in blocks for line in _agreements(block)]
@@ -299,6 +306,18 @@ def without(
     return found
 
 
+def best_floors(
+    floors: Sequence[tuple[Block, int, Sequence[Floor]]],
+) -> list[tuple[Block, int, list[Floor]]]:
+    """Of each data set and figure the best that needs no network."""
+    found = []
+    for block, frames, own in floors:
+        ranked = sorted(own, key=lambda floor: -floor.found.value)
+        best = {floor.figure: floor for floor in reversed(ranked)}
+        found.append((block, frames, [best[name] for name in dict.fromkeys(floor.figure for floor in own)]))
+    return found
+
+
 def unmeasured(block: Block, frames: int, found: Sequence[Floor]) -> str:
     """What is said where no floor was measured of a block's data, with the command that does; "" where one was."""
     if any(floor.measured for floor in found):
@@ -307,20 +326,23 @@ def unmeasured(block: Block, frames: int, found: Sequence[Floor]) -> str:
     words = [f"--profile {block.profile} --frames {frames}"]
     words += [f"--data-option fold={fold}"] if fold is not None and not block.folds else []
     words += ["--coarse"] if block.answers == "classes" else []
-    return f"no floor of exactly these data: vared-bench data floor {' '.join(words)} --results runs"
+    return f"no trivial baseline of exactly these data: vared-bench data floor {' '.join(words)} --results runs"
 
 
 def networks(blocks: Sequence[Block]) -> list[str]:
     """What was trained, a line for each block that has a finished run: size of input, and of networks."""
     return [
-        f"{block.dataset}{block.part}, profile {block.name}: {_scale(block)}"
+        f"{block.dataset}{block.part}, profile {block.name}: {scale(block)}"
         for block in blocks
         if _finished(block) and not block.smoke
     ]
 
 
-def _scale(block: Block) -> str:
-    record = next(run.record for run in block.runs if run.record.status == "done")
+def scale(block: Block) -> str:
+    """Size of input, and of networks: those that the profile shrank are miniatures; "" where nothing was finished."""
+    record = next((run.record for run in block.runs if run.record.status == "done"), None)
+    if record is None:
+        return ""
     counts = sorted({who.frames for who in _finished(block)})
     sizes = sorted({who.size for who in _finished(block)})
     input = f"{' and '.join(map(str, counts))} frame{'' if counts == [1] else 's'} of "
@@ -328,7 +350,7 @@ def _scale(block: Block) -> str:
     if "network" not in record.protocol:
         return input
     told = [f"{key.replace('_', ' ')} {value}" for key, value in record.protocol["network"].items()]
-    return f"{input}, {'networks with ' + ', '.join(told) if told else 'networks at full width'}"
+    return f"{input}, {'miniature networks: ' + ', '.join(told) if told else 'networks at full width'}"
 
 
 def reproduced(lines: Sequence[CostLine]) -> str:
@@ -336,7 +358,8 @@ def reproduced(lines: Sequence[CostLine]) -> str:
     counted = [line for line in lines if line.cost]
     near = [line for line in counted if line.cost and _near(line.cost, line.published)]
     share = f"{100 * REPRODUCED:g} %"
-    return f"{len(near)} of the {len(counted)} rows that are counted come within {share} of print under a convention."
+    what = f"{len(near)} of the {len(counted)} rows that are counted"
+    return f"{what} come within {share} of what is published under a convention."
 
 
 def _near(cost: StaticCost, published: float) -> bool:

@@ -22,7 +22,8 @@ from bench.tables.verdicts import Judgement, judge
 class Judged:
     """The judgement on a claim from one block's records of one revision of the method; first: the block's first one.
 
-    setting: of a speed, what was timed how; there is one judgement a machine.
+    setting: of a speed, what was timed how; there is one judgement a machine. superseded: whether a later revision was
+    run under the same profile in another block.
     """
 
     block: Block
@@ -30,6 +31,7 @@ class Judged:
     judgement: Judgement
     setting: Setting | None = None
     first: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ def judge_claim(
     for block, own in [] if never else blocks:
         experiment = table.row(claim.row).experiment
         revisions = block.revisions(experiment) if experiment else []
-        latest += _judged(table, claim, block, revisions[-1] if revisions else None, own)
+        superseded = experiment is not None and block.superseded(
+            experiment.method, revisions[-1] if revisions else None
+        )
+        judged = _judged(table, claim, block, revisions[-1] if revisions else None, own)
+        latest += [replace(item, superseded=superseded) for item in judged]
         judged = [item for revision in revisions[:-1] for item in _judged(table, claim, block, revision, own)]
         ran = [item for item in judged if item.judgement.interval is not None]
         earlier += [replace(item, first=item.revision == ran[0].revision) for item in ran]
@@ -110,7 +116,18 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timi
             why = f"{other.method}, {other.frames} frames: {block.reason(other, chosen)}"
             return [Judged(block, revision, Judgement("not run", reason=why))]
     along = (table.row(claim.row).along, table.row(claim.against or claim.row).along)
-    return [Judged(block, revision, judge(claim, runs, others, along))]
+    return [Judged(block, revision, _unless_set(judge(claim, runs, others, along), claim, block, own, other))]
+
+
+def _unless_set(found: Judgement, claim: Claim, block: Block, own: Experiment, other: Experiment | None) -> Judgement:
+    """What was chosen to cost so much, and does, is set: a claim on the costs of two methods finds nothing there."""
+    names = [one.method.partition("/")[0] for one in (own, other) if one]
+    if claim.statistic not in ("cost_ratio", "reduction") or len({*names}) < 2:  # of one method's forms one is chosen
+        return found
+    why = [reason for name in names if (reason := (block.told.set_costs if block.told else {}).get(name))]
+    if not why or found.verdict not in ("holds", "too few seeds, within"):
+        return found
+    return replace(found, verdict="set", reason="; ".join(filter(None, (found.reason, *why))))
 
 
 def _plain(own: Experiment) -> Experiment:

@@ -13,7 +13,7 @@ from bench.tables.figures import figure
 from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
 from bench.tables.speeds import Timed, timed
 from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin
-from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide
+from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide, weigh
 
 TOLERANCE = 0.05
 """A control that costs no more than this share less, or more, than the learned policy is held against it."""
@@ -25,7 +25,7 @@ RIGHT = {"clip_1": "clip-1", "first_box": "first box", "crop_pixels": "pixels of
 """The per-sample figures that controls are scored by (clips, key frames, images), and their names."""
 
 CONTROLS = {
-    "all": "everything open",
+    "all": "all gates on",
     "random": "random decisions, about the same cost",
     "fixed": "one fixed choice, nearest cost",
     "shuffled": "learned decisions of other clips",
@@ -202,10 +202,10 @@ def _control(runs: Sequence[Run], name: str) -> Control:
 
 def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:
     """Whether the learned policy is the better one at the control's cost, which is `cost` times its own."""
-    if seeds < FEWEST_SEEDS:
-        return "inconclusive", f"{seeds} of at least {FEWEST_SEEDS} seeds"
-    if math.isnan(gain.low):
-        return "inconclusive", "too few independent sources: no interval"
-    verdict = decide(gain, ">", 0.0)
-    unfair = {"holds": cost < 1 - TOLERANCE, "does not hold": cost > 1 + TOLERANCE}.get(verdict, False)
-    return ("inconclusive", f"the control costs {cost:.2f} times as much") if unfair else (verdict, "")
+    unfair = {"holds": cost < 1 - TOLERANCE, "does not hold": cost > 1 + TOLERANCE}.get(decide(gain, ">", 0.0), False)
+    if unfair:
+        return "inconclusive", f"the control costs {cost:.2f} times as much"
+    why = f"{seeds} of at least {FEWEST_SEEDS} seeds" if seeds < FEWEST_SEEDS else ""
+    if not why and math.isnan(gain.low):
+        why = "too few independent sources: no interval"
+    return weigh(gain, ">", 0.0, seeds), why

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench import profiles
 from bench.inspection.store import Inspection, Unit, standard, units_of
+from bench.profiles import Profile
 from bench.records import Record, Store, read_samples
 from bench.tables.schema import Experiment, answers
 
@@ -84,7 +86,8 @@ class Block:
 
     setting: of folds, what they have in common. fingerprints: of the data for each number of frames a clip (longer
     clips may need longer videos) and fold. settings: of each method, by the name before its network's. origin: what is
-    shown of the store: of several folders that are one, those that hold anything of this block.
+    shown of the store: of several folders that are one, those that hold anything of this block. newest: of each method
+    the latest revision that anything under this profile is recorded of, in any block.
     """
 
     store: str
@@ -97,11 +100,23 @@ class Block:
     apart: str = ""  # what tells it from another block of the same profile and store
     runs: list[Run] = field(default_factory=list)
     origin: str = ""
+    mixed: bool = False  # whether there are blocks of other origins, from which this is to be told
+    newest: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """For the head of a column."""
-        return f"{self.profile} ({self.origin}{', ' if self.apart else ''}{self.apart})"
+        told = ", ".join(filter(None, (self.origin if self.mixed else "", self.apart)))
+        return f"{self.profile} ({told})" if told else self.profile
+
+    @property
+    def told(self) -> Profile | None:
+        """Its profile as it stands, where it is a built-in one."""
+        return _built_in(self.profile)
+
+    def superseded(self, method: str, revision: int | None) -> bool:
+        """Whether there are records of a later revision of a method under the same profile."""
+        return revision is not None and revision < self.newest.get(method, revision)
 
     @property
     def folds(self) -> int:
@@ -214,9 +229,23 @@ def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) 
         block.origin = " and ".join(dict.fromkeys(own))
         block.runs = folded(block.runs)
     for block in found:
+        block.mixed = len({other.origin for other in found}) > 1
+        block.newest = _newest([other for other in found if other.profile == block.profile])
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
         block.apart = _apart(block, alike) if len(alike) > 1 else ""
     return found
+
+
+@lru_cache(maxsize=64)
+def _built_in(name: str) -> Profile | None:
+    return profiles.load(name) if name in profiles.names() else None
+
+
+def _newest(found: Sequence[Block]) -> dict[str, int]:
+    newest: dict[str, int] = {}
+    for who in (run.record.identity for block in found for run in block.runs):
+        newest[who.method] = max(who.method_revision, newest.get(who.method, 0))
+    return newest
 
 
 def _beside(found: Sequence[Block], label: str, record: Record) -> Block:
@@ -235,17 +264,48 @@ def _beside(found: Sequence[Block], label: str, record: Record) -> Block:
 
 
 def _apart(block: Block, alike: Sequence[Block]) -> str:
-    """What tells a block from others of its name: "epochs 20", what its profile says of methods; else a digest."""
+    """What tells a block from others of its name in short: "final" is the one whose profile stands as it was run.
+
+    Others by revisions that were superseded and by their protocol, "revision 1-2, epochs 10"; by their number where
+    only methods were set otherwise, the one whose profile said least being the first; else by a digest.
+    """
+    if _stands(block):
+        return "final"
     strangers = [_stated(other) for other in alike if other.setting != block.setting]
-    kin = [_of_methods(other) for other in alike if other.setting == block.setting and other is not block]
-    digest, told = f"setting {block.setting[:6]}", list[str]()
+    kin = [other for other in alike if other.setting == block.setting and not _stands(other)]
+    told = _old_revisions(block)
     if strangers:
-        told += _differing(_stated(block), strangers) or [digest]
-    if kin:
-        said = _of_methods(block)
-        defaults = dict.fromkeys((key for one in (said, *kin) for key in one), "by default")
-        told += _differing(defaults | said, [defaults | one for one in kin])
-    return ", ".join(told) or digest
+        told += _differing(_stated(block), strangers) or [f"setting {block.setting[:6]}"]
+    if len(alike) > len(strangers) + 1:
+        told.append(f"{_ORDINALS[_place(block, kin)]} setting" if len(kin) <= len(_ORDINALS) else _digest(block))
+    return ", ".join(told)
+
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+
+
+def _stands(block: Block) -> bool:
+    """Whether its profile is a built-in one that still says what it was run under."""
+    profile = block.told
+    if profile is None or block.setting not in (profile.setting, profile.across_folds):
+        return False
+    return all(profile.method_setting(name) == own for name, own in block.settings.items())
+
+
+def _old_revisions(block: Block) -> list[str]:
+    """Of what was superseded in it, "revision 1-2"; nothing where nothing was."""
+    whose = [run.record.identity for run in block.runs]
+    old = sorted({who.method_revision for who in whose if block.superseded(who.method, who.method_revision)})
+    return [f"revision {old[0]}" + (f"-{old[-1]}" if len(old) > 1 else "")] if old else []
+
+
+def _place(block: Block, kin: Sequence[Block]) -> int:
+    """Its number among blocks that differ in what was said of methods, from 0."""
+    return sorted((len(_of_methods(one)), _digest(one)) for one in kin).index((len(_of_methods(block)), _digest(block)))
+
+
+def _digest(block: Block) -> str:
+    return "methods " + "-".join(own[:6] or "as they are" for _, own in sorted(block.settings.items()))
 
 
 def _differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ from bench.speed.record import Precision, Span, SpeedRecord
 from bench.tables.runs import NotMeasuredError
 from bench.tables.schema import Claim, Kind, SpeedKind
 from bench.tables.timings import Clocked, Timing
-from bench.tables.verdicts import FEWEST_SEEDS, Judgement, decide, few
+from bench.tables.verdicts import FEWEST_SEEDS, Judgement, few, weigh
 
 SPEED_KINDS = frozenset(get_args(SpeedKind))
 NOT_MEASURED = "speed was not measured"
@@ -198,12 +198,14 @@ def judge_speed(claim: Claim, clocked: Sequence[Clocked]) -> list[tuple[Setting 
 def _judge(claim: Claim, records: Sequence[SpeedRecord]) -> Judgement:
     found = pooled([interval(record.ratio) for record in records if record.ratio])
     seeds = len({record.identity.seed for record in records if record.identity.trained})
+    noisy = _told(
+        "within the noise between two copies of the static baseline", [one.different is False for one in records]
+    )
     lacking = [few(seeds)] if 0 < seeds < FEWEST_SEEDS else []
     lacking += ["too few rounds: no interval"] if math.isnan(found.low) else []
-    lacking += _told("within the noise between two copies of the twin", [one.different is False for one in records])
-    verdict = "inconclusive" if lacking else decide(found, claim.relation, claim.margin)
+    verdict = "inconclusive" if noisy else weigh(found, claim.relation, claim.margin, seeds or FEWEST_SEEDS)
     remarks = _told("the device was throttled", [throttled(one) for one in records])
-    return Judgement(verdict, found, seeds, "; ".join([*lacking, *remarks]))
+    return Judgement(verdict, found, seeds, "; ".join([*lacking, *noisy, *remarks]))
 
 
 def _told(text: str, seen: Sequence[bool]) -> list[str]:

@@ -28,7 +28,11 @@ from bench.tables.analysis import (
 from bench.tables.runs import NotMeasuredError, Run, Runs, groups, per_video
 from bench.tables.schema import Claim, Relation, Statistic
 
-Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
+Verdict = Literal[
+    "holds", "does not hold", "set", "too few seeds, within", "too few seeds, beyond", "inconclusive", "not run"
+]
+"""Set: a cost that was chosen to be so, and is. Within, beyond: the side of the margin on which the interval lies."""
+
 FEWEST_SEEDS = 3
 """With fewer seeds training noise is not, or hardly, known, and nothing is concluded about trained networks."""
 
@@ -57,6 +61,16 @@ def decide(found: Interval, relation: Relation, margin: float) -> Verdict:
     return "does not hold" if fails else "inconclusive"
 
 
+def weigh(found: Interval, relation: Relation, margin: float, seeds: int) -> Verdict:
+    """As `decide`; of too few seeds on which side the interval lies; inconclusive where there is none."""
+    verdict = decide(found, relation, margin)
+    if math.isnan(found.low) or verdict == "inconclusive":
+        return "inconclusive"
+    if seeds >= FEWEST_SEEDS:
+        return verdict
+    return "too few seeds, within" if verdict == "holds" else "too few seeds, beyond"
+
+
 def judge(claim: Claim, row: Runs, against: Runs, along: tuple[str, str] = ("", "")) -> Judgement:
     """The verdict on a claim from the finished runs of its row and, where it compares, of the other row.
 
@@ -76,7 +90,7 @@ def judge(claim: Claim, row: Runs, against: Runs, along: tuple[str, str] = ("", 
     if not lacking and math.isnan(found.low):
         lacking = ["too few independent sources: no interval"]
     estimated = claim.statistic == "redundancy_motion" and not motion_is_known(row[seeds[0]])
-    verdict = "inconclusive" if lacking else decide(found, claim.relation, claim.margin)
+    verdict = weigh(found, claim.relation, claim.margin, len(seeds))
     return Judgement(verdict, found, len(seeds), "; ".join([*lacking, *(["estimated motion"] if estimated else [])]))
 
 

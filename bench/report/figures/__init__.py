@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.report.figures.insight import insight_pictures
-from bench.report.figures.pareto import pareto
+from bench.report.figures.pareto import leading_picture, pareto
 from bench.report.figures.picture import Picture, Section, inline, save
 from bench.report.figures.speed import speeds
 from bench.report.figures.training import training
@@ -17,7 +17,7 @@ from bench.report.figures.training import training
 if TYPE_CHECKING:
     from bench.report.content import Content
 
-__all__ = ["Picture", "Section", "inline", "pictures", "save"]
+__all__ = ["Picture", "Section", "inline", "leading_picture", "pictures", "save"]
 
 
 def pictures(content: Content) -> list[Picture]:

@@ -52,7 +52,8 @@ class _Compared:
 
     def point(self, number: int, x: Interval, y: Interval, hollow: bool = False, controls: Sequence[XY] = ()) -> Point:
         """The mark of a line, wherever it stands."""
-        return Point(str(number), self.marks[_family(self.lines[number - 1].method)], x, y, hollow, controls)
+        line = self.lines[number - 1]
+        return Point(str(number), self.marks[_family(line.method)], x, y, hollow, controls, line.name)
 
     def key(self, panels: Sequence[Panel]) -> list[Entry]:
         """The lines that are in one of the panels."""
@@ -67,15 +68,26 @@ def pareto(content: Content) -> list[Picture]:
     found = []
     for block, frames, lines in content.compared:
         compared = _Compared(block, frames, lines, marks)
-        stem = slug(block.profile, block.apart, f"{frames}f", block.store)
+        stem = _stem(block, frames)
         cost, speeds = _cost(compared), _speeds(compared)
         if len(cost.points) > 1:
-            panels = [cost, *_in_print(content.joined, compared, "gflops_avg", "GFLOPs, as printed")]
+            panels = [cost, *_in_print(content.joined, compared, "gflops_avg", "GFLOPs, as published")]
             found.append(_picture(f"pareto-{stem}", "GFLOPs", compared, panels))
         if speeds:
-            panels = [*speeds, *_in_print(content.joined, compared, "speed", "clips/s, as printed")]
+            panels = [*speeds, *_in_print(content.joined, compared, "speed", "clips/s, as published")]
             found.append(_picture(f"pareto-speed-{stem}", "speed", compared, panels))
     return found
+
+
+def leading_picture(drawn: Sequence[Picture], compared: Sequence[tuple[Block, int, Sequence[Line]]]) -> Picture | None:
+    """Of the drawn pictures that against multiply-adds of the comparison with most methods, if there is one."""
+    block, frames, _ = max(compared, key=lambda one: len(one[2]), default=(None, 0, ()))
+    wanted = f"pareto-{_stem(block, frames)}" if block else ""
+    return next((picture for picture in drawn if picture.id == wanted), None)
+
+
+def _stem(block: Block, frames: int) -> str:
+    return slug(block.profile, block.apart, f"{frames}f", block.store)
 
 
 def _family(method: str) -> str:
@@ -91,11 +103,13 @@ def _marks(content: Content) -> dict[str, Mark]:
 
 def _cost(compared: _Compared) -> Panel:
     points = []
+    scale, unit = text.cost_unit(line.cost.value for line in compared.lines)
     for number, line in enumerate(compared.lines, 1):
         if right := line.accuracies[compared.kind]:
-            controls = _controls(line.controls, compared.kind, line.cost.value)
-            points.append(compared.point(number, line.cost, right, controls=controls))
-    across = "GFLOPs of a sample, average"
+            cost = Interval(*(scale * end for end in line.cost))
+            controls = _controls(line.controls, compared.kind, cost.value)
+            points.append(compared.point(number, cost, right, controls=controls))
+    across = f"{unit} of a sample, average"
     return Panel(f"measured: {compared.block.dataset}", across, f"{compared.kind}, %", points, "less")
 
 
@@ -132,7 +146,7 @@ def _in_print(joined: Sequence[Joined], compared: _Compared, cost: CostKind | Sp
                 found.setdefault((_data(table, row), kind), {})[number, x, y] = point
     better: Better = "less" if cost == "gflops_avg" else "more"
     panels = [
-        Panel(f"in print: {data}", across, f"{kind}, %", list(points.values()), better)
+        Panel(f"published: {data}", across, f"{kind}, %", list(points.values()), better)
         for (data, kind), points in found.items()
     ]
     return _telling(panels)
@@ -175,7 +189,7 @@ def _picture(id: str, what: str, compared: _Compared, panels: Sequence[Panel]) -
             " clip, scored on a part of the test set."
         )
     if any(point.hollow for panel in panels for point in panel.points):
-        parts.append("Hollow marks: what is in print of the same methods, on its own data and so on axes of its own.")
+        parts.append("Hollow marks: what is published of the same methods, on its own data and so on axes of its own.")
     return Picture(
         id=id,
         section="accuracy",
@@ -186,11 +200,13 @@ def _picture(id: str, what: str, compared: _Compared, panels: Sequence[Panel]) -
 
 
 def _draw(panels: Sequence[Panel], entries: Sequence[Entry]) -> Figure:
-    """The panels, each with what it enlarges below it, and the key."""
-    whole = [part for panel in panels for part in enlarge(panel)]
-    step = _TITLE + _HEIGHT + _FOOT
-    figure = sheet(len(whole) * step + key_height(entries))
+    """The first panel with what it enlarges and the key below it, then the others likewise."""
+    first, *rest = ([*enlarge(panel)] for panel in panels)
+    whole = [*first, *(part for parts in rest for part in parts)]
+    step, room = _TITLE + _HEIGHT + _FOOT, key_height(entries)
+    figure = sheet(len(whole) * step + room)
     for number, panel in enumerate(whole):
-        draw(place(figure, _LEFT, number * step + _TITLE, WIDTH - _LEFT - 8, _HEIGHT), panel)
-    key(figure, entries, len(whole) * step)
+        top = number * step + _TITLE + (room if number >= len(first) else 0)
+        draw(place(figure, _LEFT, top, WIDTH - _LEFT - 8, _HEIGHT), panel)
+    key(figure, entries, len(first) * step)
     return figure

@@ -21,13 +21,16 @@ Stroke = tuple[XY, XY]
 _LOGARITHMIC = 3.0
 """The ratio of the largest to the smallest value from which an axis is logarithmic."""
 
+_FEW = 4
+"""Points that are named where they stand."""
+
 _CLOSE = 12.0
 """Points of accuracy within which the best are looked at closely."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method in a panel: what it costs (x), how right it is (y, %), and its controls as (x, y)."""
+    """A method in a panel: what it costs (x), how right it is (y, %), and its controls as (x, y). name: for people."""
 
     number: str
     mark: Mark
@@ -35,6 +38,11 @@ class Point:
     y: Interval
     hollow: bool = False
     controls: Sequence[XY] = ()
+    name: str = ""
+
+    def label(self, among: int) -> str:
+        """What is written at it: its name where there are few, else its number in the key."""
+        return self.name if self.name and among <= _FEW else self.number
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def draw(axes: Axes, panel: Panel) -> None:
     if panel.window:
         _frame(axes, panel.window)
     shown = [p for p in panel.points if not (panel.window and _inside(p, panel.window))]
-    labels = [Label(p.number, p.x.value, p.y.value, p.mark.colour) for p in shown]
+    labels = [Label(p.label(len(panel.points)), p.x.value, p.y.value, p.mark.colour) for p in shown]
     write(axes, labels, _taken(axes, panel.points))
 
 

@@ -78,11 +78,11 @@ def _picture(at_points: bool, lines: Sequence[SpeedLine]) -> Picture:
     where = setting(lines[0].timing)
     what = "at the published operating points" if at_points else "under other decisions"
     caption = (
-        f"Each group is one method against its dense twin, in the same rounds, on {where.where} ({where.origins})."
-        " Bars are speeds over that of the twin, the figures beside them samples a second, the bound what the machine's"
-        " ceilings of compute and bandwidth allow the method. η: the share of the saving in multiply-adds that became"
-        " time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel. Lying strokes:"
-        " 95 % intervals. Hollow diamonds: in print, on another machine."
+        f"Each group is one method against its static baseline, in the same rounds, on {where.where} ({where.origins})."
+        " Bars are speeds over that of the baseline, the figures beside them samples a second, the bound what the"
+        " machine's ceilings of compute and bandwidth allow the method. η: the share of the saving in multiply-adds that"
+        " became time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel. Lying strokes:"
+        " 95 % intervals. Hollow diamonds: published, on another machine."
     )
     caption += " Full size, not trained." if at_points else " Means over the timings of all seeds."
     stem = slug(
@@ -132,7 +132,7 @@ def _draw(rows: Sequence[Bars]) -> Figure:
     bars = place(figure, _LEFT, _TOP, _BARS, height)
     etas = place(figure, _LEFT + _BARS + _GAP, _TOP, _ETA, height)
     tops = list(accumulate((row.height for row in rows[:-1]), initial=0.0))
-    for axes, title in ((bars, "speed over that of the dense twin"), (etas, "η")):
+    for axes, title in ((bars, "speed over that of the static baseline"), (etas, "η")):
         axes.set(ylim=(height, 0), yticks=[])
         axes.set_xlabel(title)
         axes.spines["left"].set_visible(False)

@@ -9,12 +9,12 @@
   };
   const seen = (element) => !element.closest(".filtered");
 
-  // Sorting: by the first measured figure that is shown; what has none follows, by what is in print.
+  // Sorting: by the first measured figure that is shown; what has none follows, by what is published.
 
   const number = (cell) => {
     const shown = all(".timed", cell).find(seen) ?? cell;
     const text = (shown.querySelector("b") ?? shown).textContent.trim();
-    return parseFloat(text.replaceAll("\u2212", "-").replaceAll(",", ""));
+    return parseFloat(text.replaceAll("\u2212", "-").replaceAll(",", "")) / (text.endsWith(" M") ? 1e3 : 1);
   };
 
   // Counted from the end: heads may span rows, so that only the first of these has them all; cells may span columns.

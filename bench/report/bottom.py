@@ -1,0 +1,120 @@
+"""The bottom line: what was tested and what came of it, in a few sentences, each only where its records are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bench.report import text
+from bench.report.content import Content
+from bench.report.views import at_points, most_seeds
+from bench.tables.claims import ClaimResult, Judged
+from bench.tables.comparison import accuracies, described
+from bench.tables.runs import Block
+from bench.tables.schema import Claim, Experiment
+from bench.tables.speed_truth import SpeedLine
+from bench.tables.undecided import main_rows
+
+ABOUT = {"cost_ratio": "multiply-adds"}
+"""What a statistic is of, where its own name does not say so."""
+
+
+def bottom_line(content: Content) -> list[str]:
+    """The sentences, none where nothing was finished."""
+    blocks = [block for block in content.found if not block.smoke and most_seeds(block)]
+    pairs = {block.name: told for block in blocks if (told := _pair(content, block))}
+    first = max((block for block in blocks if block.name in pairs), key=most_seeds, default=None)
+    chosen = [block for block in blocks if block.name in pairs and (block is first or block.folds)]
+    found = [*_tested(content, blocks)] if blocks else []
+    for block in sorted(chosen, key=lambda block: block is not first):
+        found += [pairs[block.name], *_undecided(content, block)]
+    return [*found, *_timed(at_points(content.speeds, True))]
+
+
+def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:
+    """On what data and machines, and that no published accuracy was tested where no published data are there."""
+    data = dict.fromkeys(block.dataset + block.part for block in blocks)
+    yield f"Networks were trained and tested on {', '.join(data)}."
+    published = {_plain(name) for joined in content.joined for name in joined.table.dataset.split(",")}
+    if not {_plain(block.dataset) for block in blocks} & published:
+        yield "No published accuracy was tested: none of the published data sets is in the records."
+    records = [part.record for block in blocks for run in block.runs for part in run.parts]
+    stored = [record.environment for record in records] + [one.record.environment for one in content.timed]
+    gpu = sum(bool(environment.get("cuda")) for environment in stored)
+    yield f"{gpu or 'None'} of the {len(stored)} records and timings {'is' if gpu < 2 else 'are'} from a GPU."
+
+
+def _plain(name: str) -> str:
+    """The name of a data set as both tables and records may write it."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _pair(content: Content, block: Block) -> str:
+    """What a block says of the main row beside its static one: multiply-adds and accuracy; "" where it says nothing."""
+    rows = main_rows(block, [joined.table for joined in content.joined])
+    if len(rows) < 2 or rows[0][0].id != rows[-1][0].id:
+        return ""
+    (table, static), (_, row) = rows[0], rows[-1]
+    results = next(joined.claims for joined in content.joined if joined.table is table)
+    own = [result for result in results if (result.claim.row, result.claim.against) == (row, static)]
+    wanted = ("cost_ratio", accuracies(block)[0])
+    parts = [
+        told for name in wanted for result in own if result.claim.statistic == name if (told := _told(result, block))
+    ]
+    experiments = [table.row(id).experiment for id in (row, static)]
+    return f"{' beside '.join(map(_named, experiments))}, {_where(block)}: {'; '.join(parts)}." if parts else ""
+
+
+def _told(result: ClaimResult, block: Block) -> str:
+    found = next((item for item in result.latest if item.block is block and not item.superseded), None)
+    if found is None or found.judgement.interval is None:
+        return ""
+    said = _figure(result.claim, found)
+    return f"{ABOUT.get(result.claim.statistic, result.claim.statistic)} {said}" + (
+        f", published {result.printed}" if result.printed else ""
+    )
+
+
+def _figure(claim: Claim, item: Judged) -> str:
+    interval, seeds = item.judgement.interval, text.seeds(item.judgement.seeds)
+    assert interval is not None
+    return f"{text.with_unit(interval.value, claim)} ({text.bounds(interval, claim)}, {seeds})"
+
+
+def _named(one: Experiment | None) -> str:
+    return described(one.method, one.options) if one else ""
+
+
+def _where(block: Block) -> str:
+    return f"on {block.dataset}{block.part} (profile {block.name})"
+
+
+def _undecided(content: Content, block: Block) -> Iterator[str]:
+    """What costs about as much and decides nothing does there."""
+    for one in (one for one in content.undecided if one.block is block):
+        found, cost = one.judgement.interval, one.cost.interval
+        assert found is not None and cost is not None
+        yield (
+            f"Beside {_named(one.other)}, which decides nothing, at {text.fixed(cost.value)} of its cost: "
+            f"{one.claim.statistic} {text.with_unit(found.value, one.claim)} ({text.bounds(found, one.claim)}, "
+            f"{text.seeds(one.judgement.seeds)})."
+        )
+
+
+def _timed(lines: Sequence[SpeedLine]) -> Iterator[str]:
+    """Of each device the ratios at published operating points: networks that were not trained, decisions drawn."""
+    devices: dict[str, list[SpeedLine]] = {}
+    for line in lines:
+        who = line.record.identity
+        if line.record.ratio and not who.own and not who.trained and who.policy.startswith("matched"):
+            devices.setdefault(who.device, []).append(line)
+    for device, found in devices.items():
+        ratios = [line.record.ratio.median for line in found if line.record.ratio]
+        rows = {line.record.row for line in found}
+        batches = sorted({line.record.identity.batch for line in found})
+        span = " to ".join(dict.fromkeys(text.fixed(ratio, 2) for ratio in (min(ratios), max(ratios))))
+        yield (
+            f"Speed at published operating points, full size, not trained, random decisions of the published cost, "
+            f"{device}: ×{span} of the static network, over {len(rows)} row{'' if len(rows) == 1 else 's'} and "
+            f"batch{'' if len(batches) == 1 else 'es'} {' and '.join(map(str, batches))}."
+        )
