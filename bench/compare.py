@@ -25,6 +25,7 @@ from bench.reproduce import ended_well, own_jobs, run_all, time_all
 from bench.speed.pair import Job, Setting
 from bench.tables.newcomer import static_rows
 from bench.tables.paths import published
+from bench.tables.runs import blocks
 from bench.tables.schema import Table, load
 
 STORE = "shipped and yours"
@@ -107,6 +108,8 @@ def compare(asked: Asked, results: Path, data_root: Path | None, jobs: int) -> t
     asked = folds[0]  # in which networks are timed
     if note := outdated(asked, results, data_root):
         print(note, file=sys.stderr, flush=True)
+    if note := alone(asked, results):
+        print(note, file=sys.stderr, flush=True)
     ended = [
         run_all(
             part.profile,
@@ -120,8 +123,7 @@ def compare(asked: Asked, results: Path, data_root: Path | None, jobs: int) -> t
     done = [one for one, how in ended[0].items() if how == "done"]
     if not asked.profile.smoke:
         time_all(timings(asked, done), results, data_root)
-    stores = [(STORE, published().parent / "measured"), (STORE, results / "records")]
-    table = asked.table.id if asked.table else ""
+    table, stores = asked.table.id if asked.table else "", _stores(results)
     found = answer(asked.method, asked.options, asked.profile, asked.frames, asked.table, stores)
     found["report"] = str(results / "report" / "report.html")
     write_atomically(results / asked.file, json.dumps(found, indent=1).encode() + b"\n")
@@ -161,6 +163,23 @@ def outdated(asked: Asked, results: Path, data_root: Path | None) -> str:
     if not stored.exists() or stored.stat().st_mtime > Path(found.origin).stat().st_mtime:
         return ""
     return f"note: {found.origin} was changed after {stored.name} was recorded; if results change, raise its revision"
+
+
+def alone(asked: Asked, results: Path) -> str:
+    """A note where nothing else is recorded under the profile: which profile has the most methods; else ""."""
+    counts: dict[str, int] = {}
+    for block in blocks(_stores(results), []):
+        done = [run.record.identity for run in block.runs if run.record.status == "done"]
+        others = {(who.method, repr(who.options)) for who in done if who.method != asked.method}
+        if others and block.setting in (asked.profile.setting, asked.profile.across_folds):
+            return ""
+        counts[block.profile] = max(len(others), counts.get(block.profile, 0))
+    most = max(counts, key=lambda name: counts[name], default="")
+    return f"note: no records of {asked.profile.name}; {most} has {counts[most]} methods" if most else ""
+
+
+def _stores(results: Path) -> list[tuple[str, Path]]:
+    return [(STORE, published().parent / "measured"), (STORE, results / "records")]
 
 
 def plan(asked: Asked) -> list[Experiment]:

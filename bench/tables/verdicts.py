@@ -62,11 +62,9 @@ def decide(found: Interval, relation: Relation, margin: float) -> Verdict:
 
 
 def weigh(found: Interval, relation: Relation, margin: float, seeds: int) -> Verdict:
-    """As `decide`; of too few seeds on which side the interval lies; inconclusive where there is none."""
+    """As `decide`; of too few seeds on which side the interval lies."""
     verdict = decide(found, relation, margin)
-    if math.isnan(found.low) or verdict == "inconclusive":
-        return "inconclusive"
-    if seeds >= FEWEST_SEEDS:
+    if verdict == "inconclusive" or seeds >= FEWEST_SEEDS:
         return verdict
     return "too few seeds, within" if verdict == "holds" else "too few seeds, beyond"
 

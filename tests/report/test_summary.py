@@ -1,17 +1,18 @@
 """Which question a claim answers, what is told first, and how figures read without a head."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report.stored import NASTY, clock, records
+from report.stored import NASTY, clock, records, write
 from tables.clocked import store, timing
 
 from bench.accuracy.intervals import Interval
 from bench.report.content import gather
 from bench.report.sources import Sources
-from bench.report.summary import QUESTIONS, Finding, _question, _rank, outcomes, summary
-from bench.report.text import ends, span, with_unit
+from bench.report.summary import QUESTIONS, Finding, Question, _question, _rank, counts, summary
+from bench.report.text import bounds, cost_unit, costed, ends, figure, span, with_unit
 from bench.tables import ids, load, published
 from bench.tables.comparison import CONTROLS, Control
 from bench.tables.rows import Measured
@@ -48,10 +49,12 @@ def test_every_claim_has_a_question() -> None:
     assert {_question(table, claim) for table in tables for claim in table.claims} <= QUESTIONS.keys()
 
 
-def test_most_telling_is_full_size_then_most_seeds() -> None:
+def test_most_telling_is_full_size_then_most_seeds_and_last_what_is_superseded() -> None:
     plain = Finding("", "", "", "holds", "", "", "", "", "", "")
     few, many, point = replace(plain, seeds=3), replace(plain, seeds=10), replace(plain, machine="m")
-    assert sorted([few, many, point], key=_rank) == [point, many, few]
+    old = replace(plain, seeds=12, superseded=True)
+    assert sorted([old, few, many, point], key=_rank) == [point, many, few, old]
+    assert Question("", "", [old, few, many]).tally == {"holds": 2}
 
 
 def test_a_claim_is_told_once_from_the_latest_records_and_once_a_machine(tmp_path: Path) -> None:
@@ -62,6 +65,25 @@ def test_a_claim_is_told_once_from_the_latest_records_and_once_a_machine(tmp_pat
     assert [finding.figure for finding in found["saves"].findings] == ["×0.700"]
     assert [finding.figure for finding in found["faster"].findings] == ["×1.300", "×1.250", "×1.200"]
     assert found["faster"].tally == {"holds": 3} and "controls" not in found
+
+
+def test_what_a_later_revision_supersedes_is_told_and_not_counted(tmp_path: Path) -> None:
+    """An earlier revision, stored apart since its recipe was another one."""
+    records(tmp_path / "runs")
+    for seed in range(3):
+        write(tmp_path / "old", "r2plus1d_18", {}, seed, 10**9)
+        write(tmp_path / "old", "vared/r2plus1d_18", {"search_space": 2}, seed, 6 * 10**8)
+    content = gather(published(), [("runs", tmp_path / "runs"), ("old", tmp_path / "old")])
+    saves = next(question for question in summary(content) if question.id == "saves")
+    assert [(one.figure, one.superseded) for one in saves.findings] == [("×0.700", False), ("×0.600", True)]
+    assert saves.tally == {"holds": 1}
+    old = next(block.name for block in content.found if block.store == "old")
+    assert not any(
+        one.superseded is False and one.block == old and one.method.startswith("vared") for one in saves.findings
+    )
+    every = summary(content)
+    total = sum((question.tally for question in every), Counter())
+    assert sum((counts(every, block.name) for block in content.found), counts(every, "")) == total
 
 
 def test_everything_open_is_no_decision_about_the_clip(tmp_path: Path) -> None:
@@ -81,9 +103,8 @@ def test_a_speed_of_folds_says_in_which_it_was_timed(tmp_path: Path) -> None:
     named = {"profile": "quick", "dataset": NASTY, "revisions": [2, 1, 1], "protocol": stated}
     store(tmp_path / "runs", *(timing(1.2, seed=seed, **named) for seed in range(3)))
     content = gather(published(), [("runs", tmp_path / "runs")])
-    for told in (summary, outcomes):
-        found = next(question for question in told(content) if question.id == "faster").findings
-        assert found and all(one.on.endswith(", timed in fold 2") for one in found)
+    found = next(question for question in summary(content) if question.id == "faster").findings
+    assert found and all(one.on.endswith(", timed in fold 2") for one in found)
     timed = [one.record for one in content.timed]
     assert dict(Sources().timings("runs", timed).facts)["fold"] == "2"
 
@@ -92,6 +113,9 @@ def test_a_share_is_shown_within_what_shares_can_be() -> None:
     beyond = Interval(99.0, 97.5, 100.5)
     assert span(beyond) == "97.5 to 100.0" and span(Interval(1.0, -0.5, 2.5)) == "0.0 to 2.5"
     assert span(Interval(1.0, -0.5, 2.5), "+") == "−0.5 to +2.5"  # a difference may be below 0
+    assert span(Interval(72.0, 38.1, 105.6), "+") == "+38.1 to +100.0"  # but never by more than all
+    claim = next(claim for claim in load("table1").claims if claim.statistic == "clip-1")
+    assert bounds(Interval(-80.0, -110.0, -50.0), claim) == "−100.00 to −50.00"
     column = next(column for column in load("table1").columns if column.unit == "%")
     assert ends(Measured(beyond), column) == "97.5 to 100.0"
 
@@ -127,3 +151,12 @@ def test_a_figure_says_its_unit() -> None:
     assert with_unit(0.7, claims["cost_ratio"]) == "×0.700" and with_unit(1.2, claims["speed_ratio"]) == "×1.200"
     assert with_unit(-3.238, claims["clip-1"]) == "−3.24 points"
     assert with_unit(0.075, claims["cost_spread"]) == "7.5 %" and with_unit(0.02, claims["motion"]) == "+0.020"
+
+
+def test_miniatures_cost_millions_and_say_so() -> None:
+    assert cost_unit([0.006, 0.05]) == (1e3, "MFLOPs") and cost_unit([0.006, 27.7]) == (1.0, "GFLOPs")
+    assert costed([0.00606, 0.0123], 1e3) == ["6.06", "12.3"]
+    column = next(column for column in load("table1").columns if column.kind == "gflops_avg")
+    small = Measured(Interval(0.00606, 0.006, 0.0061))
+    assert (figure(small, column), ends(small, column)) == ("6.06 M", "6.00 M to 6.10 M")
+    assert figure(Measured(Interval(20.0, 19.0, 21.0)), column) == "20.0"

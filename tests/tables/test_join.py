@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import profiles
 from bench.accuracy.detection import key_frame
 from bench.accuracy.segmentation import counts
 from bench.records import Figure, RecordError, Store
@@ -61,12 +62,12 @@ def test_blocks_of_one_name_are_told_apart_by_what_differs(write, tmp_path: Path
     for seed, epochs in ((0, 10), (1, 20)):
         write(seed=seed, setting=f"s{epochs}", protocol={"recipe": {"epochs": epochs, "lr": 0.1}})
     assert [block.name for block in blocks([("runs", tmp_path / "runs")])] == [
-        "p (runs, epochs 10)",
-        "p (runs, epochs 20)",
+        "p (epochs 10)",
+        "p (epochs 20)",
     ]
     write(seed=2, setting="other12", protocol={"recipe": {"epochs": 20, "lr": 0.1}})
     names = {block.name for block in blocks([("runs", tmp_path / "runs")])}
-    assert names == {"p (runs, epochs 10)", "p (runs, setting s20)", "p (runs, setting other1)"}
+    assert names == {"p (epochs 10)", "p (setting s20)", "p (setting other1)"}
 
 
 def test_methods_set_otherwise_are_apart_beside_the_same_static_runs(write, tmp_path: Path) -> None:
@@ -78,13 +79,54 @@ def test_methods_set_otherwise_are_apart_beside_the_same_static_runs(write, tmp_
         write({"cost": 5 * 10**8 + number}, **DYNAMIC, method_setting=setting, protocol={"method": said})
         if number == 1:
             names = {block.name for block in blocks([("runs", tmp_path / "runs")])}
-            assert names == {"p (runs, explore by default)", "p (runs, explore 0.1)"}
+            assert names == {"p (first setting)", "p (second setting)"}
     write({"cost": 10**9}, seed=1, protocol={"method": {"arnet": {"x": 1}}})
     found = blocks([("runs", tmp_path / "runs")])
-    assert {block.name for block in found} == {f"p (runs, explore {what})" for what in ("by default", 0.1, 0.2)}
+    assert {block.name for block in found} == {f"p ({what} setting)" for what in ("first", "second", "third")}
+    assert next(block for block in found if block.name == "p (first setting)").settings["vared"] == ""
     static = [{run.path for run in block.runs if run.record.identity.method == "r2plus1d_18"} for block in found]
     assert len(found) == 3 and static[0] == static[1] == static[2] and len(static[0]) == 2
     assert [row.cells["gflops_avg"].change for row in joined(tmp_path).rows["8f-sp2"]] == pytest.approx([-0.5] * 3)
+
+
+def test_what_its_profile_still_says_is_final_and_what_it_does_not_tells_its_revisions(write, tmp_path: Path) -> None:
+    profile = profiles.load("digits")
+    stands = {"profile": "digits", "setting": profile.setting, "protocol": {"recipe": {"epochs": 20}}}
+    before = {"profile": "digits", "setting": "s10", "protocol": {"recipe": {"epochs": 10}}}
+    write(**DYNAMIC, **before, revision=1)
+    write(**DYNAMIC, **before, revision=2)
+    write(**DYNAMIC, **stands, revision=3)
+    found = {block.name: block for block in blocks([("runs", tmp_path / "runs")])}
+    assert set(found) == {"digits (final)", "digits (revision 1-2, epochs 10)"}
+    old = found["digits (revision 1-2, epochs 10)"]
+    assert [old.superseded(DYNAMIC["method"], revision) for revision in (None, 2, 3)] == [False, True, False]
+    assert not old.superseded("r2plus1d_18", 1)  # of which nothing later is recorded
+    result = next(one for one in joined(tmp_path).claims if one.claim.row == "8f-sp2")
+    judged = {item.block.name: item.superseded for item in result.latest}
+    assert judged == {"digits (final)": False, old.name: True}
+
+
+def test_stores_are_told_apart_where_there_are_several(write, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(folder=folder)
+    stores = [(folder, tmp_path / folder) for folder in ("one", "two")]
+    assert [block.name for block in blocks(stores)] == ["p (one)", "p (two)"]
+    assert [block.name for block in blocks(stores[:1])] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "cost", "verdict"), [("digits", 7, "set"), ("digits", 9, "does not hold"), ("p", 7, "holds")]
+)
+def test_a_cost_that_was_chosen_is_set_where_it_is_reached(
+    profile: str, cost: int, verdict: str, write, tmp_path: Path
+) -> None:
+    """In a profile that says so; a miss is a finding."""
+    for seed in range(3):
+        write({"cost": 10**9}, seed=seed, profile=profile)
+        write({"cost": cost * 10**8}, **DYNAMIC, seed=seed, profile=profile)
+    found = {result.claim.id: result.latest[0].judgement for result in joined(tmp_path).claims if result.latest}
+    assert found["8f-sp2-cost"].verdict == verdict and ("0.78" in found["8f-sp2-cost"].reason) == (verdict == "set")
+    assert found["8f-sp2-clip-1"].verdict == "holds"  # nothing but costs is set
 
 
 def test_a_smoke_run_fills_cells_and_gives_no_verdict(write, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from bench.accuracy.intervals import Interval
 from bench.accuracy.segmentation import counts
 from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Experiment
-from bench.tables.verdicts import Judgement, decide, judge
+from bench.tables.verdicts import Judgement, decide, judge, weigh
 
 STATIC = Experiment(method="r2plus1d_18", options={}, frames=8)
 DYNAMIC = Experiment(method="vared/r2plus1d_18", options={"search_space": 2}, frames=8)
@@ -92,8 +92,16 @@ def test_pairing_removes_what_both_have_in_common(write, tmp_path: Path) -> None
 def test_few_seeds_conclude_nothing_but_show_the_interval(write, tmp_path: Path, seeds: int) -> None:
     pair(write, seeds, cost=5 * 10**8)
     found = judged(tmp_path, claim("cost_ratio", "<=", 0.8))
-    assert found.verdict == "inconclusive" and found.interval == Interval(0.5, 0.5, 0.5)
+    assert found.verdict == "too few seeds, within" and found.interval == Interval(0.5, 0.5, 0.5)
     assert f"{seeds} seed" in found.reason
+    assert judged(tmp_path, claim("cost_ratio", "<=", 0.4)).verdict == "too few seeds, beyond"
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 9])
+def test_an_interval_on_both_sides_is_inconclusive_from_however_many_seeds(seeds: int) -> None:
+    assert weigh(Interval(0.0, -1.0, 1.0), ">", 0.0, seeds) == "inconclusive"
+    assert weigh(Interval(1.0, float("nan"), float("nan")), ">", 0.0, seeds) == "inconclusive"
+    assert weigh(Interval(1.0, 0.5, 1.5), ">", 0.0, seeds).startswith("holds" if seeds > 2 else "too few seeds, within")
 
 
 def test_only_seeds_of_both_rows_are_compared(write, tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def _picture(at_points: bool, lines: Sequence[SpeedLine]) -> Picture:
     caption = (
         f"Each group is one method against its static baseline, in the same rounds, on {where.where} ({where.origins})."
         " Bars are speeds over that of the baseline, the figures beside them samples a second, the bound what the"
-        " machine's ceilings of compute and bandwidth allow the method. η: the share of the saving in multiply-adds that"
-        " became time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel. Lying strokes:"
-        " 95 % intervals. Hollow diamonds: published, on another machine."
+        " machine's ceilings of compute and bandwidth allow the method. η: the share of the saving in multiply-adds"
+        " that became time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel."
+        " Lying strokes: 95 % intervals. Hollow diamonds: published, on another machine."
     )
     caption += " Full size, not trained." if at_points else " Means over the timings of all seeds."
     stem = slug(

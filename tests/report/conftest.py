@@ -1,0 +1,3 @@
+from tables.conftest import write
+
+__all__ = ["write"]

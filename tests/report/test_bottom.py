@@ -1,0 +1,96 @@
+"""The bottom line says what the records say, and nothing without them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tables.clocked import at_point, store
+
+from bench import profiles
+from bench.report.bottom import bottom_line
+from bench.report.content import Content, gather
+from bench.tables import published
+
+MAIN = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
+NARROW = {"method": "r2plus1d_18", "options": {"width": 7}}
+
+
+def told(tmp_path: Path) -> str:
+    return "\n".join(bottom_line(gathered(tmp_path)))
+
+
+def gathered(tmp_path: Path) -> Content:
+    return gather(published(), [("runs", tmp_path / "runs")])
+
+
+@pytest.fixture
+def pair(write):
+    """Three seeds of the main pair: three quarters of the cost; every second video wrong, of the static one none."""
+
+    def stored(profile: str = "digits", seeds: int = 3, **protocol) -> None:
+        for seed in range(seeds):
+            named = {"profile": profile, "seed": seed, "protocol": protocol}
+            write({"cost": 10**9}, **named)
+            write({"cost": 75 * 10**7, "clip_1": [0.0, 1.0] * 20}, **MAIN, **named)
+
+    return stored
+
+
+def test_without_records_it_says_nothing(tmp_path: Path) -> None:
+    assert told(tmp_path) == ""
+
+
+def test_the_main_pair_stands_with_intervals_beside_what_is_published(pair, tmp_path: Path) -> None:
+    pair()
+    found = told(tmp_path)
+    assert "multiply-adds ×0.750 (0.750 to 0.750, 3 seeds), published 0.722" in found
+    assert "clip-1 −50.00 points (−50.00 to −50.00, 3 seeds), published +1.3" in found
+    assert "No published accuracy was tested" in found and "None of the 6 records and timings are from a GPU" in found
+    assert "decides nothing" not in found and "Speed at" not in found
+
+
+def test_published_data_and_a_gpu_take_their_sentences_back(pair, tmp_path: Path) -> None:
+    pair()
+    content = gathered(tmp_path)
+    for run in content.found[0].runs:
+        run.record.environment["cuda"] = "13.0"
+    published_data = [replace(content.found[0], dataset="mini_kinetics_200")]
+    found = "\n".join(bottom_line(replace(content, found=published_data)))
+    assert "No published accuracy" not in found and "6 of the 6 records and timings are from a GPU" in found
+
+
+def test_what_decides_nothing_stands_beside_the_main_row(pair, write, tmp_path: Path) -> None:
+    """Seed by seed, where both have it, with its cost."""
+    pair(seeds=4)
+    for seed in range(3):
+        write({"cost": 6 * 10**8}, **NARROW, profile="digits", seed=seed)
+    found = told(tmp_path)
+    assert "r2plus1d_18, width 7, which decides nothing, at 1.250 of its cost: clip-1 −50.00 points" in found
+    (one,) = gathered(tmp_path).undecided
+    assert (one.judgement.verdict, one.judgement.seeds) == ("does not hold", 3)
+    assert profiles.load("quick").methods == [] and not any(
+        other.other.options for other in gathered(tmp_path / "none").undecided
+    )
+
+
+def test_speeds_at_published_points_are_a_range_by_device(tmp_path: Path) -> None:
+    store(tmp_path / "runs", at_point(1.3), at_point(0.9, batch=1), at_point(2.0, device="another"))
+    first, second = bottom_line(gathered(tmp_path))
+    ranges = {one for line in (first, second) for one in ("×0.90 to 1.30", "×2.00 of") if one in line}
+    assert ranges == {"×0.90 to 1.30", "×2.00 of"}
+    assert all("not trained, random decisions" in line for line in (first, second))
+
+
+def test_real_video_stands_where_all_folds_are_there(pair, write, tmp_path: Path) -> None:
+    """One fold is no result of the data set; it is told with what was tested, and no more."""
+    pair()
+    pair("ut_interaction", dataset_options={"fold": 0})
+    assert told(tmp_path).count("beside r2plus1d_18,") == 1
+    for fold in (0, 1):
+        folds = {"folds": [0, 1], "across_folds": "a", "dataset_options": {"fold": fold}}
+        named = {"profile": "surveillance_fight", "setting": f"s{fold}", "data_fingerprint": f"f{fold}"}
+        write({"cost": 10**9}, **named, protocol=folds)
+        write({"cost": 9 * 10**8}, **MAIN, **named, protocol=folds)
+    found = told(tmp_path)
+    assert found.count("beside r2plus1d_18,") == 2 and "on digits, 2 folds (profile surveillance_fight)" in found
+    assert found.index("×0.750") < found.index("multiply-adds ×0.900")
