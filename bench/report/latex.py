@@ -218,17 +218,18 @@ def _timed(one: Timed) -> str:
 def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
     """All methods of a block at as many frames, each adaptive one with its controls."""
     kinds = accuracies(block)
-    rest = [*(f"{kind}, %" for kind in kinds), "GFLOPs avg / max / min", "executed / accounted", "speed", "parameters"]
+    scale, unit = text.cost_unit(line.cost.value for line in lines)
+    rest = [*(f"{kind}, %" for kind in kinds), f"{unit} avg / max / min", "executed / accounted", "speed", "parameters"]
     heads = [Head("method", 0.25, False), Head("seeds", 0.05), *(Head(head, 0.7 / len(rest)) for head in rest)]
-    rows = [row for line in lines for row in _line(line, kinds)]
+    rows = [row for line in lines for row in _line(line, kinds, scale)]
     caption = f"Comparison, {block.name}: {block.dataset}, {frames} frame{'' if frames == 1 else 's'}"
     stem = _stem(f"comparison-{block.profile}-{block.apart}-{frames}f-{block.store}")
     return Sheet(stem, [Part(caption, heads, rows)])
 
 
-def _line(line: Line, kinds: Sequence[str]) -> Iterator[tuple[bool, Sequence[str]]]:
+def _line(line: Line, kinds: Sequence[str], scale: float) -> Iterator[tuple[bool, Sequence[str]]]:
     figures = [_figure(line.accuracies[kind]) for kind in kinds]
-    costs = " / ".join(map(text.significant, line.gflops))
+    costs = " / ".join(text.costed(line.gflops, scale))
     speeds = "; ".join(f"{_timed(one)}, {one.setting.device}, {line.unit}" for one in line.speeds) or line.why_not
     yield True, [line.name, str(line.seeds), *figures, costs, text.fixed(line.executed), speeds, f"{line.parameters:,}"]
     for control in line.controls:

@@ -82,7 +82,7 @@ def test_names_with_markup_are_text(drawn: list[Picture]) -> None:
 
 def test_captions_say_what_is_drawn(drawn: list[Picture]) -> None:
     told = {picture.section: picture.caption for picture in drawn}
-    assert NASTY in told["accuracy"] and "Pareto front" in told["accuracy"] and "in print" in told["accuracy"]
+    assert NASTY in told["accuracy"] and "Pareto front" in told["accuracy"] and "published" in told["accuracy"]
     assert "H100 <b>|" in "".join(picture.caption for picture in drawn if picture.section == "speed")
     assert "(0, 1, 2)" in told["training"] and "train, tune" in told["training"]
 
@@ -100,7 +100,7 @@ def test_data_in_print_and_measured_never_share_axes(content: Content) -> None:
         panels, entries = picture.draw.args  # type: ignore[attr-defined]
         for panel in panels:
             assert len({point.hollow for point in panel.points}) == 1
-            assert panel.points[0].hollow == panel.title.startswith("in print")
+            assert panel.points[0].hollow == panel.title.startswith("published")
         shown = {point.number for panel in panels for point in panel.points}
         assert {entry.number for entry in entries} == shown
     cost = next(picture for picture in pareto(content) if "speed" not in picture.id)
@@ -108,7 +108,7 @@ def test_data_in_print_and_measured_never_share_axes(content: Content) -> None:
     assert [point.x.value for point in measured.points] == pytest.approx([1.0, 0.7])
     assert {point.y.value for point in measured.points} == {100.0}
     assert (27.7, 56.4) in [(point.x.value, point.y.value) for point in printed.points]
-    assert printed.title == "in print: Mini-Kinetics-200"
+    assert printed.title == "published: Mini-Kinetics-200"
 
 
 values = st.integers(0, 9).map(float)

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +15,14 @@ from bench.accuracy.intervals import Interval
 from bench.files import sealed, write_atomically
 from bench.records import Figure, Store
 from bench.report import render
+from bench.report.content import gather
+from bench.report.summary import counts, summary
 from bench.report.text import fixed, markdown, percent, reasons, significant
-from bench.report.views import counts, picture, point_counts
+from bench.report.views import picture
 from bench.tables import TableError, load, published
 from bench.tables.claims import ClaimResult
 from bench.tables.floors import FloorRecord
-from bench.tables.join import join
-from bench.tables.runs import blocks
+from bench.tables.join import Joined
 
 VOID = {"meta"}
 
@@ -150,11 +152,10 @@ def test_speeds_stand_in_cells_claims_and_lines(timed: Rendered) -> None:
         assert re.search(r"120\.0\s+\(?\+20\.0 %", shown) and "at the published operating point" in shown
         assert re.search(r"holds\s*:?\s+1\.200 +\(?1\.1\d\d to 1\.2\d\d\)?[, ·]+3 seeds", shown)
         assert re.search(r"holds\s*:?\s+1\.300 .{0,30}\s.{0,300}the device was throttled", shown, re.S)
-        assert "Speed truth" in shown and "gone/row" in shown and "within the noise" in shown
+        assert "Measured speed" in shown and "gone/row" in shown and "within the noise" in shown
         assert "failed: out of" in shown and "best plain form: compiled, 9.00" in shown
         assert "20.0 GFLOPs (18.0 to 22.1)" in shown
         assert re.search(r"1\.070.{0,3}, η 0\.18", shown)  # in print: 205.5 / 192.1 at 20.0 / 27.7
-        assert "claims on speed, one a machine" in shown
 
 
 def test_what_is_had_without_a_network_stands_in_the_table_of_accuracies(stores: Stores, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_what_is_had_without_a_network_stands_in_the_table_of_accuracies(stores:
 
 def test_without_timings_there_is_no_section_on_them(untimed: Rendered) -> None:
     for page in untimed.pages:
-        assert "Speed truth" not in page and "speed was not measured" in page and "not timed" in page
+        assert "Measured speed" not in page and "speed was not measured" in page and "not timed" in page
 
 
 def test_one_table_has_the_timings_of_its_rows_only(clocked, tmp_path: Path) -> None:
@@ -184,12 +185,15 @@ def test_one_table_has_the_timings_of_its_rows_only(clocked, tmp_path: Path) -> 
 
 
 def test_a_speed_claim_counts_in_its_block(clocked) -> None:
-    from bench.tables.timings import timings
+    content = gather(published(), clocked, ["table1"])
+    timed, untimed = (summary(one) for one in (content, replace(content, joined=[_without_speed(content.joined[0])])))
+    block = content.found[0].name
+    assert counts(timed, block)["holds"] == counts(untimed, block)["holds"] + 1
+    assert counts(timed, "") == {"holds": 2} and counts(untimed, "") == {}
 
-    found = blocks(clocked)
-    with_speed, without = (join(load("table1"), found, clock) for clock in (timings(clocked), ()))
-    assert counts([with_speed], found[0])["holds"] == counts([without], found[0])["holds"] + 1
-    assert point_counts([with_speed]) == {"holds": 2} and point_counts([without]) == {}
+
+def _without_speed(joined: Joined) -> Joined:
+    return replace(joined, claims=[one for one in joined.claims if one.claim.statistic != "speed_ratio"])
 
 
 def test_same_input_same_bytes(timed: Rendered, tmp_path: Path) -> None:
@@ -259,7 +263,7 @@ def test_a_method_just_compared_is_marked_in_its_rows(stores: Stores, untimed: R
     assert not page.open and "mine<i>:Net" in "".join(page.text) and "mine<i>" not in text
     assert "New here:" in text and "New here:" in html and "New here:" not in "".join(untimed.pages)
     assert html.count('<tbody class="row new"') == 1 and html.count('class="new"') > 1
-    assert f"**{markdown(name)}**" in text and "**new, not in print**" in text
+    assert f"**{markdown(name)}**" in text and "**new, not published**" in text
     linked = re.search(r'New here: <a href="#([^"]+)"', html)
     assert linked and linked[1] in page.ids
     assert 'class="row new"' not in untimed.pages[1] and 'class="new"' not in untimed.pages[1]
@@ -353,11 +357,11 @@ def test_a_judgement_that_tables_share_is_counted_once(tmp_path: Path) -> None:
     for seed in range(3):
         for method, options, cost in (("r2plus1d_18", {}, 10), ("vared/r2plus1d_18", {"search_space": 2}, 7)):
             write(folder, method, options, seed, cost * 10**8, frames=16)
-    found = blocks([("runs", folder)])
-    tables = [join(load(id), found) for id in ("table1", "table5", "table6")]
-    cost = [r for table in tables for r in table.claims if r.claim.statistic == "cost_ratio" and judged(r)]
+    content = gather(published(), [("runs", folder)], ["table1", "table5", "table6"])
+    cost = [r for one in content.joined for r in one.claims if r.claim.statistic == "cost_ratio" and judged(r)]
     assert len(cost) == 3
-    alone, together = counts(tables[:1], found[0]), counts(tables, found[0])
+    every = (summary(replace(content, joined=tables)) for tables in (content.joined[:1], content.joined))
+    alone, together = (counts(questions, content.found[0].name) for questions in every)
     assert alone["holds"] == together["holds"] > 0
 
 
