@@ -30,6 +30,13 @@ QUESTIONS = {
 }
 """The questions in the order of the page."""
 
+_NOTES = {
+    "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
+    "controls": "A network may fail under decisions drawn as it was never trained to take them, whatever its own know of"
+    " the clip (CGNet's are drawn for whole layers): a gain over such a control says little.",
+}
+"""What is to be known of a question's findings."""
+
 _ASKED = {
     "speed_ratio": "faster",
     "cost_spread": "input",
@@ -79,6 +86,11 @@ class Question:
     id: str
     title: str
     findings: Sequence[Finding]
+
+    @property
+    def note(self) -> str:
+        """What is to be known of the findings, "" where that is nothing."""
+        return _NOTES.get(self.id, "")
 
     @property
     def tally(self) -> Counter[str]:

@@ -45,7 +45,7 @@ def test_the_main_pair_stands_with_intervals_beside_what_is_published(pair, tmp_
     found = told(tmp_path)
     assert "multiply-adds ×0.750 (0.750 to 0.750, 3 seeds), published 0.722" in found
     assert "clip-1 −50.00 points (−50.00 to −50.00, 3 seeds), published +1.3" in found
-    assert "No published accuracy was tested" in found and "None of the 6 records and timings are from a GPU" in found
+    assert "No published accuracy was tested" in found and "None of the 6 records and timings is from a GPU" in found
     assert "decides nothing" not in found and "Speed at" not in found
 
 

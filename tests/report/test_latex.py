@@ -104,7 +104,7 @@ def test_every_table_is_whole(out: Path) -> None:
 def test_published_and_measured_cells_stand_there(out: Path) -> None:
     table = (out / "tables" / "table1.tex").read_text()
     assert "20.0(\\ensuremath{-}28\\%)" in table and "205.5" in table and "0.700 (\\ensuremath{-}30.0 \\%)" in table
-    assert "nothing was run with 32 frames" in table and "3 seeds" in table and "In print, " in table
+    assert "nothing was run with 32 frames" in table and "3 seeds" in table and "On what is published, " in table
     compared = next((out / "tables").glob("comparison-*")).read_text()
     assert (
         tex(NASTY) in compared

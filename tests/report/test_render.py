@@ -18,13 +18,14 @@ from bench.report import render
 from bench.report.content import gather
 from bench.report.summary import counts, summary
 from bench.report.text import fixed, markdown, percent, reasons, significant
-from bench.report.views import picture
+from bench.report.views import best_floors, picture
 from bench.tables import TableError, load, published
 from bench.tables.claims import ClaimResult
-from bench.tables.floors import FloorRecord
+from bench.tables.floors import Floor, FloorRecord
 from bench.tables.join import Joined
 
 VOID = {"meta"}
+PICTURE = r'id="figure-(pareto-quick[^"]*)"'
 
 
 Stores = list[tuple[str, Path]]
@@ -172,6 +173,25 @@ def test_what_is_had_without_a_network_stands_in_the_table_of_accuracies(stores:
     foot = html[html.index("<tfoot>") : html.index("</tfoot>")]
     assert "without a network: guess &lt;i&gt; |0</td><td>12.5<small>10.0 to 15.0</small></td><td>–</td>" in foot
     assert html.count("<tfoot>") == 1 and "|1" not in foot
+
+
+def test_the_page_begins_with_what_came_out_and_one_picture(timed: Rendered) -> None:
+    """The picture of the comparison with most methods, which stands nowhere else; what was timed where is said once."""
+    text, html = timed.pages
+    marks = ("Bottom line</h2>", 'id="figure-pareto-', "In short</h2>", 'id="comparison"', 'id="speed"', 'id="data"')
+    places = [html.index(mark) for mark in marks]
+    assert places == sorted(places) and html.count('id="figure-pareto-quick') == len(set(re.findall(PICTURE, html)))
+    assert text.index("## Bottom line") < text.index("figures/pareto-") < text.index("## In short")
+    comparison = html[html.index('id="comparison"') : html.index('id="speed"')]
+    assert comparison.count("one processor") == 1 + comparison.count('data-machine="one processor')
+
+
+def test_of_each_figure_the_best_floor_is_shown(untimed: Rendered) -> None:
+    block = gather(published(), untimed.stores, ["table1"]).found[0]
+    values = (("low", "clip-1", 8.0), ("high", "clip-1", 42.0), ("only", "mAP", 3.0))
+    given = [Floor(rule, figure, Interval(value, value, value), True) for rule, figure, value in values]
+    ((_, frames, best),) = best_floors([(block, 8, given)])
+    assert frames == 8 and [floor.rule for floor in best] == ["high", "only"]
 
 
 def test_without_timings_there_is_no_section_on_them(untimed: Rendered) -> None:
