@@ -106,11 +106,8 @@ def test_published_and_measured_cells_stand_there(out: Path) -> None:
     assert "20.0(\\ensuremath{-}28\\%)" in table and "205.5" in table and "0.700 (\\ensuremath{-}30.0 \\%)" in table
     assert "nothing was run with 32 frames" in table and "3 seeds" in table and "On what is published, " in table
     compared = next((out / "tables").glob("comparison-*")).read_text()
-    assert (
-        tex(NASTY) in compared
-        and "vared/r2plus1d\\_18, search space 2" in compared
-        and "runs \\& \\ensuremath{\\mathdollar}co" in compared
-    )
+    assert tex(NASTY) in compared and "vared/r2plus1d\\_18, search space 2" in compared
+    assert "runs \\& \\ensuremath{\\mathdollar}co" in table
     assert "27,524,567,040" in (out / "tables" / "static-costs.tex").read_text()
 
 
