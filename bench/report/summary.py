@@ -32,8 +32,8 @@ QUESTIONS = {
 
 _NOTES = {
     "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
-    "controls": "A network may fail under decisions drawn as it was never trained to take them, whatever its own know of"
-    " the clip (CGNet's are drawn for whole layers): a gain over such a control says little.",
+    "controls": "A network may fail under decisions drawn as it was never trained to take them, whatever its own know"
+    " of the clip (CGNet's are drawn for whole layers): a gain over such a control says little.",
 }
 """What is to be known of a question's findings."""
 
