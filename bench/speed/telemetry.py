@@ -67,13 +67,14 @@ class Sample:
 
 
 class Watch:
-    """Samples the GPU `device` every `interval` seconds in a thread while it is open.
+    """Samples the GPU `device` every `interval` seconds in a thread while it is open: the shorter, the more it disturbs
+    what is timed meanwhile.
 
     Open it (once) and close it with nothing queued on the GPU, after a synchronisation: opening takes IDLE_SECONDS, in
     which the power of the idle GPU is read.
     """
 
-    def __init__(self, device: torch.device, interval: float = 0.1) -> None:
+    def __init__(self, device: torch.device, interval: float = 0.5) -> None:
         self._device, self._interval = device, interval
         self._unavailable = "not opened yet"
         self._missing: dict[str, str] = {}

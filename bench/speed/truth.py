@@ -94,7 +94,7 @@ def _window(arms: Arms, arm: TimedArm) -> dict[str, Any]:
     """The energy of one arm, batch after batch."""
     given, batches = [arms.given(arm, number) for number in range(4)], 0
     torch.cuda.synchronize(arms.pair.device)  # what is seen first is the idle GPU
-    with telemetry.Watch(arms.pair.device) as device:
+    with telemetry.Watch(arms.pair.device, interval=0.1) as device:  # nothing is timed that this could disturb
         end = monotonic() + 1.1 * telemetry.ENERGY_WINDOW
         while monotonic() < end:
             arm(given[batches % len(given)])
