@@ -123,11 +123,14 @@ class Method(nn.Module, ABC):
     revision: raised by hand whenever the method's results change; results of another revision are never mixed.
     exact: whether what is accounted is what runs. Element-wise gates and scattered zeros cannot be skipped by dense
     kernels: such a method executes more than it accounts, and says so here.
+    steady: whether batches of one shape run the same few shapes within, so that a library may try its algorithms on
+    each when it first comes.
     """
 
     spec: InputSpec
     revision: int = 1
     exact: bool = True
+    steady: bool = False
 
     @abstractmethod
     def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:

@@ -24,6 +24,8 @@ from bench.weights import spec_of
 class Static(Method):
     """A network as it is, trained with the loss of its task."""
 
+    steady = True
+
     def __init__(self, network: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.network, self.spec, self.task = network, spec, task_of(network)
@@ -48,11 +50,15 @@ class Static(Method):
         return [GradientStage("train", self, [{"params": self.parameters()}], self._loss, recipe, recipe.epochs)]
 
     def optimised(self) -> Static:
-        """With folded normalisation, fused ReLU and weights laid out for the device."""
+        """With folded normalisation, fused ReLU and weights laid out for the device, where it is faster as a graph."""
         fast = copy.deepcopy(self)
         fast.network = Batched(optimised(self.network, self.seen))
         fast.macs = self.macs  # by the convention: products may leave out taps that see only padding
         return fast.eval()
+
+    def details(self) -> dict[str, Any]:
+        """As it is timed, on a GPU: in which form batches of each shape ran."""
+        return self.network.details() if isinstance(self.network, Batched) else {}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         loss, right = task_loss(self.network, batch)

@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.cost import register_formula
+from bench.cost import counting, register_formula
 from bench.inference.products import frame_products, plain_taps
 
 Form = Callable[[Tensor], Tensor]
@@ -22,29 +23,67 @@ LAPS, FEWEST, LONG = 3, 2, 0.3
 
 
 class Fastest:
-    """Forms of one computation; for each shape of sample the one that was the fastest when that shape came first."""
+    """Forms of one computation; for each kind of input the one that was the fastest when such input came first.
+
+    A form that does not run is left out. On a GPU, while operations are counted, what was not tried yet is not tried.
+    """
 
     def __init__(self, forms: Sequence[Form]) -> None:
         self.forms = forms
-        self.chosen: dict[torch.Size, Form] = {}
+        self.chosen: dict[tuple[int, ...], Form] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """The answer of the chosen form."""
         if len(self.forms) == 1:
             return self.forms[0](x)
-        form = self.chosen.get(x.shape[1:])
+        kind = _kind(x)
+        form = self.chosen.get(kind)
         if form is None:
-            taken = race(self.forms, x)
-            form = self.chosen[x.shape[1:]] = self.forms[taken.index(min(taken))]
+            if x.is_cuda and counting():
+                return self.forms[0](x)
+            forms = _running(self.forms, x)
+            taken = _laps(forms, x)
+            form = self.chosen[kind] = forms[taken.index(min(taken))]
         return form(x)
 
 
-def race(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:
-    """The best seconds of each form, after a lap that lays weights out. They run in turns, so that what slows the
-    machine for a while slows all; of what takes long there are fewer laps.
+def _kind(x: Tensor) -> tuple[int, ...]:
+    """On a CPU the shape of a sample. On a GPU the size of the batch decides as well which form is the fastest; to the
+    next power of two, since the batches of some methods change.
     """
+    return (1 << (len(x) - 1).bit_length(), *x.shape[1:]) if x.is_cuda else x.shape[1:]
+
+
+def _running(forms: Sequence[Form], x: Tensor) -> list[Form]:
+    """Those that run, after a lap that lays weights out.
+
+    Raises:
+        RuntimeError: as the last of them, if none does.
+    """
+    running, failed = list[Form](), RuntimeError()
+    for form in forms:
+        try:
+            form(x)
+            settle(x)
+            running.append(form)
+        except RuntimeError as error:  # torch's own: this device, precision or shape has no such form
+            failed = error
+    if not running:
+        raise failed
+    return running
+
+
+def race(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:
+    """The best seconds of each form, after a lap that lays weights out."""
     for form in forms:
         form(x)
+    return _laps(forms, x)
+
+
+def _laps(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:
+    """The best seconds of each form. They run in turns, so that what slows the machine for a while slows all; of what
+    takes long there are fewer laps.
+    """
     best, spent = [math.inf] * len(forms), 0.0
     for lap in range(LAPS):
         if lap >= FEWEST and spent > LONG * len(forms):
@@ -106,21 +145,38 @@ class Convolution(nn.Module):
 
     def forms(self, x: Tensor) -> list[Form]:
         """The ways to compute such an input."""
+        if x.is_cuda:
+            return self._on_cuda(x)
         if not has_library(x):
-            return [self._plain]
+            return [partial(self._plain, self.weight)]
         forms: list[Form] = [self._library]
         if x.dim() == 5 and pointwise(self.weight, self.stride, self.padding, self.dilation) and self.groups == 1:
             forms.append(self._products)
         return forms
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def _on_cuda(self, x: Tensor) -> list[Form]:
+        """Channels last or first, which suits most precisions and full float32; ReLU apart or, if cuDNN can, within."""
+        forms: list[Form] = []
+        for layout in (_channels_last(x), torch.contiguous_format):
+            weight = self.weight.clone(memory_format=layout)
+            for call in (self._plain, self._fused) if self.relu else (self._plain,):
+                forms.append(partial(_in_layout, layout, partial(call, weight)))
+        return forms
+
+    def _plain(self, weight: Tensor, x: Tensor) -> Tensor:
         convolve = F.conv3d if x.dim() == 5 else F.conv2d
-        out = convolve(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        out = convolve(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         return out.relu_() if self.relu else out
+
+    def _fused(self, weight: Tensor, x: Tensor) -> Tensor:
+        """cuDNN with bias and ReLU in its epilogue."""
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        out: Tensor = torch.cudnn_convolution_relu(x, weight, self.bias, *geometry)
+        return out
 
     def _library(self, x: Tensor) -> Tensor:
         """oneDNN with prepacked weights and ReLU in its epilogue."""
-        x = x.contiguous(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
+        x = x.contiguous(memory_format=_channels_last(x))
         call = self._packed.get(x.shape[1:])
         if call is None:
             call = self._packed[x.shape[1:]] = self._prepared(x.shape)
@@ -139,6 +195,14 @@ class Convolution(nn.Module):
     def _products(self, x: Tensor) -> Tensor:
         taps = plain_taps(self.weight, x.shape[2], self.stride[0], self.padding[0])
         return frame_products(x, taps, self.bias, self.relu)
+
+
+def _channels_last(x: Tensor) -> torch.memory_format:
+    return torch.channels_last_3d if x.dim() == 5 else torch.channels_last
+
+
+def _in_layout(layout: torch.memory_format, form: Form, x: Tensor) -> Tensor:
+    return form(x.contiguous(memory_format=layout))
 
 
 def has_library(x: Tensor) -> bool:

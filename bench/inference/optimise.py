@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.chains import find_chains, sole_activations
-from bench.cost import samples
-from bench.inference.convolution import Convolution, Fastest, fuse
+from bench.cost import counting, samples
+from bench.inference.convolution import Convolution, Fastest, fuse, race
+from bench.inference.graph import Graph, Graphs
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -83,22 +84,49 @@ def _in_two(x: Tensor) -> Tensor:
 
 
 class Batched(nn.Module):
-    """A network that on a CPU takes the samples of a batch together or one after the other, as is faster."""
+    """A network whose batches run as is faster: on a CPU their samples together or one after the other, on a GPU
+    launch by launch or as one graph.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self._forget()
+
+    def _forget(self) -> None:
         self._fastest: dict[int, Fastest] = {}
+        self._graphs = Graphs()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fastest": {}}  # a copy makes its own
+        return {**self.__dict__, "_fastest": {}, "_graphs": Graphs()}  # a copy makes its own
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._forget()  # a graph holds the weights that were captured
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Any:
         """The network's answer."""
+        if x.is_cuda:
+            return self._on_cuda(x)
         if len(x) == 1 or x.device.type != "cpu":
-            answer: Tensor = self.network(x)
-            return answer
+            return self.network(x)
         return self._fastest.setdefault(len(x), Fastest([self.network, self._in_turn]))(x)
+
+    def _on_cuda(self, x: Tensor) -> Any:
+        if counting():
+            return self.network(x)  # replays show no operations
+        graph = self._graphs.of(self.network, [x], judge=lambda graph: self._slower(graph, x))
+        return self.network(x) if isinstance(graph, str) else graph(x)
+
+    def _slower(self, graph: Graph, x: Tensor) -> str:
+        """Why the graph is not to be used, if it should not be."""
+        replayed, launched = race([graph, self.network], x)
+        return "" if replayed <= launched else "no faster as a graph"
+
+    def details(self) -> dict[str, Any]:
+        """On a GPU, by shape of batch, whether it ran as a graph, and why it did not."""
+        ran = {shape: f"launch by launch: {why}" if why else "graph" for shape, why in self._graphs.reasons().items()}
+        return {"execution": ran} if ran else {}
 
     def _in_turn(self, x: Tensor) -> Tensor:
         found = []

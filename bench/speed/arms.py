@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.data.sampling import Sampling
+from bench.inference.settings import algorithms_tried
 from bench.method import Method, Prediction
 from bench.policy import Policy
 from bench.speed.forms import DTYPES, PLAIN, built, channels_last
@@ -30,7 +31,8 @@ class TimedArm:
     def __call__(self, given: Given) -> Prediction:
         """The answer for a batch."""
         sample = given.sample if isinstance(given.sample, Tensor) else given.sample()
-        prediction: Prediction = self.method(sample, given.policy)
+        with algorithms_tried(self.method.steady):
+            prediction: Prediction = self.method(sample, given.policy)
         return prediction
 
 

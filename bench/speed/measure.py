@@ -22,7 +22,7 @@ from bench.speed import figures, guards, roofline, telemetry, truth
 from bench.speed.allocator import keep_buffers
 from bench.speed.arms import Arms, TimedArm
 from bench.speed.clock import clock_of
-from bench.speed.forms import channels_last, tensor_cores
+from bench.speed.forms import channels_last, freezing, tensor_cores
 from bench.speed.guards import BusyError, CheatError
 from bench.speed.inputs import Given
 from bench.speed.pair import Job, Pair
@@ -122,7 +122,7 @@ def _record(pair: Pair, announce: Announce) -> SpeedRecord:
     stated: dict[str, Any] = {**pair.protocol, "allocator": keep_buffers(), "missing": pair.missing}
     found: dict[str, Any]
     shown, start = pair.sides["a"], Start()
-    with torch.no_grad(), tensor_cores(pair.setting.precision):
+    with torch.no_grad(), tensor_cores(pair.setting.precision), freezing(pair.setting.plain):
         surroundings = environment()
         try:
             run = _Run(pair, stated, lambda text: announce(f"{shown.name}, batch {pair.setting.batch}: {text}"), start)

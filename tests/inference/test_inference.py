@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from torch.nn import functional as F
 
 from bench import registry
 from bench.chains import sole_activations
-from bench.cost import count, count_meta
+from bench.cost import Counter, count, count_meta
+from bench.cost.formulas import FORMULAS
 from bench.inference.convolution import Convolution, Fastest, fuse, race
 from bench.inference.optimise import ClipMean, optimised
 from bench.inference.products import frame_products, plain_taps
+from bench.inference.settings import algorithms_tried, tf32
 
 SMALL = {
     "r2plus1d_18": {"width": 8, "blocks": (1, 1, 1, 1)},
@@ -220,6 +223,91 @@ def test_the_fastest_form_is_tried_once_a_shape() -> None:
     assert len(calls) == 2 and len(set(calls)) == 1
     chosen(torch.ones(1, 2))
     assert len(calls) > 3
+
+
+def test_a_form_that_does_not_run_is_left_out() -> None:
+    calls = []
+
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        raise RuntimeError("no such kernel")
+
+    fastest = Fastest([broken, lambda x: x + 1])
+    for _ in range(2):
+        assert torch.equal(fastest(torch.zeros(1, 1)), torch.ones(1, 1))
+    assert len(calls) == 1
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        Fastest([broken, broken])(torch.zeros(1, 1))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_on_a_gpu_the_size_of_the_batch_decides_too_and_what_is_counted_is_not_tried() -> None:
+    calls: list[str] = []
+    fastest = Fastest([lambda x: (calls.append("one"), x)[1], lambda x: (calls.append("other"), x)[1]])
+    with Counter(nn.Identity(), batch=3):
+        fastest(torch.ones(3, 2))
+    assert calls == ["one"]
+    for rows, tried in ((3, True), (4, False), (1, True), (5, True), (8, False)):
+        calls.clear()
+        fastest(torch.ones(rows, 2))
+        assert (len(calls) > 1) is tried
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.usefixtures("as_on_a_gpu")
+@torch.no_grad()
+def test_on_a_gpu_both_layouts_are_tried_with_relu_apart_and_within(
+    dimensions: int, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+    plain: dict[int, Callable[..., torch.Tensor]] = {2: F.conv2d, 3: F.conv3d}
+    seen: list[tuple[str, bool]] = []
+
+    def note(name: str) -> Callable[..., torch.Tensor]:
+        def call(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+            layouts = {each.is_contiguous(memory_format=last) for each in (x, weight)}
+            assert len(layouts) == 1
+            seen.append((name, *layouts))
+            out = plain[dimensions](x, weight, *rest)
+            return out.relu() if name == "fused" else out
+
+        return call
+
+    conv = (nn.Conv2d if dimensions == 2 else nn.Conv3d)(4, 6, 3, stride=2, padding=1)
+    x = torch.randn(2, 4, *(5,) * dimensions)
+    expected = conv(x).relu() if relu else conv(x)
+    monkeypatch.setattr(F, f"conv{dimensions}d", note("plain"))
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", note("fused"))
+    fused = fuse(conv, None, relu)
+    for form in fused.forms(x):
+        assert torch.allclose(form(x), expected, atol=1e-6)
+    calls = ["plain", "fused"] if relu else ["plain"]
+    assert seen == [(name, layout) for layout in (True, False) for name in calls]
+    assert torch.allclose(fused(x), expected, atol=1e-6)
+
+
+def test_what_cudnn_fuses_has_the_cost_of_the_convolution() -> None:
+    x, weight = torch.empty(2, 4, 3, 8, 8), torch.empty(6, 2, 3, 3, 3)
+    output = F.conv3d(x, weight, None, 1, 1, 1, 2)
+    arguments = (x, weight, torch.empty(6), [1] * 3, [1] * 3, [1] * 3, 2)
+    assert FORMULAS[torch.ops.aten.cudnn_convolution_relu](arguments, {}, output) == output.numel() * 2 * 27
+
+
+def test_settings_are_put_back_whatever_happens() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = torch.backends.cudnn.benchmark, *(each.allow_tf32 for each in flags)
+    for wanted in (True, False):
+        with pytest.raises(ValueError, match="inside"), tf32(wanted), algorithms_tried(wanted):
+            assert (torch.backends.cudnn.benchmark, *(each.allow_tf32 for each in flags)) == (wanted,) * 3
+            raise ValueError("inside")
+        assert (torch.backends.cudnn.benchmark, *(each.allow_tf32 for each in flags)) == before
 
 
 def test_convolution_keeps_no_gradient() -> None:

@@ -237,6 +237,26 @@ class Steps(FakeClock):
         return super().time(lambda it: (self.tick(1.0), call(it))[1], given)
 
 
+def test_what_is_compiled_is_compiled_with_its_weights(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def compiled(network: Any, **options: Any) -> Any:
+        def call(x: torch.Tensor) -> Any:
+            seen.append((torch._inductor.config.freezing, torch.is_grad_enabled()))
+            return network(x)
+
+        return call
+
+    monkeypatch.setattr(measure, "clock_of", lambda device: Steps())
+    monkeypatch.setattr(torch, "compile", compiled)
+    given = {"policy": "all", "rounds": 6, "batch": 8, "plain": True}
+    found = timed("r2plus1d_18", "r2plus1d_18", profile, tmp_path, **given)
+    assert found.plain[-1].form == "compiled" and found.plain[-1].executed == found.plain[-1].accounted
+    assert set(seen) == {(True, False)} and not torch._inductor.config.freezing
+
+
 def test_half_precision_and_reading_in_time(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "clock_of", lambda device: Steps())
     given = {"policy": "all", "rounds": 6, "batch": 8, "precision": "bf16"}

@@ -20,7 +20,7 @@ from vared.gate import Gate, Pool
 from vared.method import VaRed
 from vared.runtime.absorbing import Absorbing, _taps
 from vared.runtime.compact import Compact, Mixed
-from vared.runtime.decision import FastGate
+from vared.runtime.decision import Decided, FastGate, padded
 from vared.runtime.mixing import mix_channels, mix_frames
 from vared.runtime.ways import CLIPS, WAYS, Trial, Way
 
@@ -182,7 +182,10 @@ class Pretended:
             form(x)
         return [self.took[way] for way in WAYS]
 
-    def __call__(self, way: Way) -> dict[str, float]:
+    def execute(self, way: Way) -> None:
+        pass
+
+    def lapped(self, way: Way) -> dict[str, float]:
         return {"small": 2.0 if way == "grouped" else 1.0, "large": 1.0 if way == "grouped" else 2.0}
 
 
@@ -191,15 +194,86 @@ def test_an_untypical_first_batch_does_not_decide(monkeypatch: pytest.MonkeyPatc
     for number in range(4):
         assert not trial.done
         pretended.took = {"in turn": 0.3, "grouped": 0.2, "dense": 0.01 if number == 0 else 0.5, "by layer": 0.15}
-        trial.run(batch, pretended)
+        trial.run(batch, pretended.execute, pretended.lapped)
         assert trial.fastest == ("dense" if number == 0 else "by layer")
     assert trial.done and trial.dense == {"small"}
+
+
+def test_units_are_timed_apart_from_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def race(forms: Any, x: Tensor) -> list[float]:
+        for form in forms:
+            form(x)
+        said.append("end of the race")
+        return [1.0] * len(forms)
+
+    def lapped(way: Way) -> dict[str, float]:
+        said.append(f"{way}, unit by unit")
+        return {"unit": 1.0}
+
+    monkeypatch.setattr("vared.runtime.ways.race", race)
+    Trial(("in turn", "device")).run(torch.zeros(1), said.append, lapped)
+    assert said == ["in turn", "device", "end of the race"]
+    said.clear()
+    Trial().run(torch.zeros(2), said.append, lapped)
+    assert said[:5] == [*WAYS, "end of the race"]
+    assert said[5:] == ["grouped, unit by unit", "dense, unit by unit"] * 2
+
+
+@given(size=st.integers(1, 40), more=st.integers(0, 40))
+def test_groups_are_padded_to_few_sizes_by_samples_of_their_own(size: int, more: int) -> None:
+    members, batch = list(range(size)), size + more
+    found = padded(members, batch)
+    assert found[:size] == members and set(found) == set(members)
+    assert len(found) == batch or (len(found) & (len(found) - 1) == 0 and len(found) <= batch)
+    assert len(found) < 2 * size
+
+
+@torch.no_grad()
+def test_rows_that_come_twice_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = built("r2plus1d_18")
+    fast, sample = method.optimised(), torch.randn(method.spec.shape(5), dtype=torch.float64)
+    policy, sizes = drawn(method, 5, torch.float64), set[int]()
+    expected = method(sample, policy)
+    sorted_ = Decided.sorted.func  # type: ignore[attr-defined]
+
+    def padding(self: Decided) -> Any:
+        with monkeypatch.context() as inner:  # only here, as on a GPU
+            inner.setattr(Tensor, "is_cuda", True)
+            found = sorted_(self)
+        sizes.update(len(choice.rows) for choice in found if choice.rows is not None)
+        return found
+
+    monkeypatch.setattr(Decided, "sorted", property(padding))
+    for way in ("grouped", "by layer"):
+        fast._ways[sample.shape] = way  # type: ignore[assignment]
+        found = fast(sample, policy)
+        assert torch.allclose(answers(found.logits), answers(expected.logits), rtol=1e-9, atol=1e-12)
+        assert torch.equal(found.cost, expected.cost)
+    assert 2 in sizes and sizes <= {1, 2, 4}
+
+
+@torch.no_grad()
+def test_on_a_gpu_groups_of_every_size_are_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, sizes = built("r2plus1d_18").optimised(), dict[int, int]()
+
+    def found(way: Way, sample: Tensor, policy: Any) -> Any:
+        sizes[len(sample)] = sizes.get(len(sample), 0) + 1
+
+    monkeypatch.setattr(fast, "_found", found)
+    fast._lay_out(torch.zeros(6, 1))
+    assert list(sizes) == [1]
+    passes = sizes.pop(1)
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    fast._lay_out(torch.zeros(6, 1))
+    assert sizes == dict.fromkeys((1, 2, 4, 6), passes)
 
 
 def test_long_trials_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
     trial, pretended = Trial(), Pretended(monkeypatch)
     pretended.took = dict.fromkeys(WAYS, 5.0)
-    trial.run(torch.zeros(2, 1), pretended)
+    trial.run(torch.zeros(2, 1), pretended.execute, pretended.lapped)
     assert trial.done
 
 
@@ -377,7 +451,7 @@ def test_operators_of_compact_are_those_of_the_whole() -> None:
 @torch.no_grad()
 def test_mixed_batches_pass_through_convolutions_and_everything_else() -> None:
     one, other = compact(4, 2, 2, 1), compact(4, 1, 3, 0)
-    mixed = Mixed([(torch.tensor([2, 0]), one[0]), (torch.tensor([1, 3]), other[0])])
+    mixed = Mixed([(torch.tensor([2, 0]), one[0]), (torch.tensor([1, 3]), other[0])], 4)
     tensor = torch.empty(4, 3, 4, 4, 4, dtype=torch.float64)
     tensor[[2, 0]], tensor[[1, 3]] = one[1], other[1]
     assert torch.equal(mixed.whole(), tensor)

@@ -9,28 +9,33 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.inference.settings import tf32
 from bench.method import Trace
 from bench.policy import Forced, Learned, Policy
-from vared.runtime.agreement import disagreement, every_option
+from vared.runtime.agreement import agreement, every_option
 from vared.runtime.compact import Compact
-from vared.runtime.method import KEPT, FastVaRed, Unable
+from vared.runtime.method import FastVaRed, Unable
 
 EXPECTED = torch.tensor([[100.0, -50.0], [0.01, 0.02]])
 
 
+def disagreement(found: Any, expected: Any, other: Any, dtype: torch.dtype) -> str:
+    return agreement(found, expected, [other], dtype).doubt
+
+
 @pytest.fixture(params=[False, True])
-def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
+def tf32_or_not(request: pytest.FixtureRequest) -> Iterator[bool]:
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = request.param
     yield request.param
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def test_rounding_is_no_disagreement(tf32: bool) -> None:
+def test_rounding_is_no_disagreement(tf32_or_not: bool) -> None:
     other, found = EXPECTED * (1 + 1e-3), EXPECTED * (1 - 3e-3)
     assert disagreement(found, EXPECTED, other, torch.float32) == ""
     assert disagreement(EXPECTED * (1 - 0.01), EXPECTED, other, torch.float32)
-    assert bool(disagreement(found, EXPECTED, EXPECTED, torch.float32)) is not tf32
+    assert bool(disagreement(found, EXPECTED, EXPECTED, torch.float32)) is not tf32_or_not
     assert disagreement(found.double(), EXPECTED.double(), EXPECTED.double(), torch.float64)
 
 
@@ -73,12 +78,17 @@ def network() -> FastVaRed:
     return built("resnet50", torch.float32).optimised()
 
 
+def refused(sample: Tensor) -> Any:
+    raise RuntimeError("no graph")
+
+
 def test_kernels_that_fail_once_chosen_are_left_for_the_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = network()
     sample = torch.randn(fast.spec.shape(2))
     expected = fast(sample).logits
     fast._ways[sample.shape] = "device"
-    fast._graphs = {(sample.shape,): "none", (torch.Size([9]),): "none"}
+    for each in (sample, torch.ones(9)):
+        fast._graphs.of(refused, [each])
 
     def broken(sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
         raise RuntimeError("out of\nshared memory")
@@ -90,23 +100,23 @@ def test_kernels_that_fail_once_chosen_are_left_for_the_other_ways(monkeypatch: 
     assert torch.allclose(fast(sample).logits, expected, rtol=1e-3, atol=1e-4)  # type: ignore[arg-type]
     assert list(fast.details()["not on device"].values()) == ["RuntimeError: out of shared memory"]
     assert "device" not in fast._trials[sample.shape].ways and sample.shape not in fast._ways
-    assert list(fast._graphs) == [(torch.Size([9]),)]
+    assert list(fast._graphs.reasons()) == ["9"]
     fast(sample)
 
 
 def test_kernels_that_fail_in_a_later_lap_leave_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = network()
     sample = torch.randn(fast.spec.shape(2))
-    lapped, laps = fast._lapped, []
+    found, laps = fast._found, []
     monkeypatch.setattr(fast, "_offered", lambda sample, policy: ("in turn", "grouped", "dense", "by layer", "device"))
 
-    def failing(way: Any, sample: Tensor, policy: Policy) -> dict[str, float]:
+    def failing(way: Any, sample: Tensor, policy: Policy) -> Any:
         laps.append(way)
         if way == "device" and laps.count("device") == 2:
             raise Unable("RuntimeError: launch failed")
-        return lapped("grouped", sample, policy)
+        return found("grouped", sample, policy)
 
-    monkeypatch.setattr(fast, "_lapped", failing)
+    monkeypatch.setattr(fast, "_found", failing)
     fast(sample)
     assert laps.count("device") == 2 and "device" not in fast._trials[sample.shape].ways
     assert fast._refused[sample.shape] == "RuntimeError: launch failed"
@@ -119,21 +129,63 @@ def test_kinds_without_fast_units_are_not_offered_the_way() -> None:
     assert fast._doubt(torch.randn(fast.spec.shape(2)), Learned()) == "no units of the absorbable kind"
 
 
-def test_few_graphs_are_kept_and_share_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_well_kernels_agree_is_told_and_one_that_does_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = network()
-    asked: list[Any] = []
+    sample = torch.randn(fast.spec.shape(3))
+    found, wrong = fast._found, [1.0]
 
-    def captured(run: Any, sample: Tensor, policy: Policy, decisions: Any, beside: Any) -> str:
-        asked.append(tuple(sample.shape))
-        return "not here"
+    def pretending(way: Any, sample: Tensor, policy: Policy) -> Any:
+        parts = found("grouped" if way == "device" else way, sample, policy)
+        return [(output * wrong[0], trace) for output, trace in parts] if way == "device" else parts
 
-    monkeypatch.setattr("vared.runtime.method.captured", captured)
-    monkeypatch.setattr(fast, "_answer", lambda sample, policy, dense: (sample, {}))
+    monkeypatch.setattr(fast, "_found", pretending)
+    assert fast._doubt(sample, Learned()) == ""
+    [told] = fast.details()["agreement on device"].values()
+    assert 0 <= told["error"] <= told["allowed"] and told["allowed"] >= 4 * told["own"]
+    wrong[0] = 1.1
+    assert fast._doubt(sample, Learned()).startswith("answers differ by 0.1")
+
+
+def test_in_tf32_all_ways_are_held_to_one_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = network()
+    sample, trace = torch.ones(1), {"point": torch.ones(1, 1)}
+    coarse = {"device": 1 + 3e-2, "dense": 1 + 1e-2, "grouped": 1 + 1e-2}  # the others alike, as by one library
+
+    def found(way: Any, sample: Tensor, policy: Policy) -> Any:
+        return [(sample * (coarse[way] if torch.backends.cudnn.allow_tf32 else 1.0), trace)]
+
+    monkeypatch.setattr(fast, "_found", found)
+    with tf32(True):
+        assert fast._agreement(sample, Learned()).doubt == ""
+        coarse["device"] = 1 + 6e-2
+        assert fast._agreement(sample, Learned()).doubt
+        assert torch.backends.cudnn.allow_tf32
+
+
+def test_one_graph_takes_all_decisions_at_once_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = network()
+    sample, asked = torch.randn(fast.spec.shape(2)), []
+    trace = {point: options[[0, 1]] / 2 for point, options in fast.decisions().items()}
+
+    def of(run: Any, inputs: Any, kind: object) -> Any:
+        asked.append((kind, [tuple(each.shape) for each in inputs[1:]]))
+        return run
+
+    expected = fast._answer(sample, Forced(trace), dense=False), fast._answer(sample, Learned(), dense=False)
+    monkeypatch.setattr(fast._graphs, "of", of)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(Tensor, "is_cuda", True)
-    for number in (*range(1, KEPT + 2), 2):
-        fast._on_device(torch.ones(number), Learned())
-    assert len(asked) == KEPT + 1 == len(set(asked)) and len(fast._graphs) == KEPT
-    fast._on_device(torch.ones(3, dtype=torch.float64), Learned())
-    with torch.inference_mode():
-        fast._on_device(torch.ones(3), Learned())
-    assert len(asked) == KEPT + 3
+    found = fast._on_device(sample, Forced(trace)), fast._on_device(sample, Learned())
+    total = sum(len(options) for options in fast.decisions().values())
+    assert asked == [(Forced, [(2, total)]), (Learned, [])]
+    for (output, decided), (wanted, followed) in zip(found, expected, strict=True):
+        assert torch.allclose(output, wanted, rtol=1e-3, atol=1e-4) and decided.keys() == followed.keys()
+        assert all(torch.allclose(decided[point], rows, atol=1e-4) for point, rows in followed.items())
+
+
+def test_what_a_policy_of_another_kind_looks_at_is_not_captured() -> None:
+    class Other(Forced):
+        pass
+
+    with pytest.raises(TypeError, match="a policy of another kind, Other"):
+        network()._replayable(Other({}))(torch.ones(1))

@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,7 +29,6 @@ from vared.runtime import decided
 from vared.runtime.decided import Blocks
 from vared.runtime.device import DecidedConvolution, Decision, Stored
 from vared.runtime.folding import every_fold, halved
-from vared.runtime.graph import Graph, captured
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
@@ -353,117 +350,6 @@ def test_nothing_on_the_path_waits_for_the_device(monkeypatch: pytest.MonkeyPatc
         fast._found("grouped", sample, Learned())  # which does read
 
 
-class Pretended:
-    """A CUDA graph as far as its user sees: what was captured runs again, over the same memory."""
-
-    def __init__(self) -> None:
-        self.run: Callable[[], tuple[Tensor, dict[str, Tensor]]] | None = None
-        self.found: tuple[Tensor, dict[str, Tensor]] | None = None
-
-    def pool(self) -> str:
-        return "its own"
-
-    def replay(self) -> None:
-        assert self.run is not None and self.found is not None
-        logits, trace = self.run()
-        self.found[0].copy_(logits)
-        for point, rows in trace.items():
-            self.found[1][point].copy_(rows)
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for what captures need of CUDA; says in order what was entered ("stream A"), and what then runs."""
-    said: list[str] = []
-    names = iter(f"aside {number}" for number in range(9))
-
-    def stream(name: str) -> Any:
-        return types.SimpleNamespace(name=name, wait_stream=lambda other: said.append(f"{name} waits for {other.name}"))
-
-    @contextmanager
-    def entered(what: str) -> Iterator[None]:
-        said.append(what)
-        yield
-        said.append(f"end of {what}")
-
-    def capture(graph: Any, pool: Any, stream: Any, capture_error_mode: str) -> Any:
-        return entered(f"capture on {stream.name}, pool {pool}")
-
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream(f"current of {device}"))
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream(next(names)))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: entered(stream.name))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Pretended)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: said.append(f"waiting: {mode}"))
-    return said
-
-
-def test_a_graph_follows_new_samples_and_decisions_and_its_answers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch)
-
-    def run(sample: Tensor, policy: Policy) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = policy.decide("point", sample.clamp(0, 1))
-        return sample * 2 + weights, {"point": weights}
-
-    for forced in (False, True):
-        graph = None
-        answers = []
-        for number in range(3):
-            sample = torch.full((2, 2), float(number))
-            policy: Policy = Forced({"point": torch.full((2, 2), 0.1 * number)}) if forced else Learned()
-            if graph is None:
-                found = captured(run, sample, policy, {"point": torch.eye(2)})
-                assert isinstance(found, Graph)
-                graph = found
-                pretended: Any = graph.graph
-                pretended.run, pretended.found = partial(run, graph.sample, _followed(graph)), graph.found
-            answers.append((graph(sample, policy), run(sample, policy)))
-        for found, expected in answers:
-            assert torch.equal(found[0], expected[0]) and torch.equal(found[1]["point"], expected[1]["point"])
-
-
-def _followed(graph: Graph) -> Policy:
-    return Forced(graph.decisions) if graph.decisions else Learned()
-
-
-def test_what_cannot_be_captured_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(sample: Tensor, policy: Policy) -> Any:
-        raise RuntimeError("operation not permitted\nwhen stream is capturing")
-
-    class Other(Forced):
-        pass
-
-    pretend(monkeypatch)
-    said = captured(broken, torch.ones(1), Learned(), {})
-    assert said == "RuntimeError: operation not permitted when stream is capturing"
-    assert captured(broken, torch.ones(1), Other({}), {}) == "a policy of another kind, Other"
-
-
-def test_nothing_that_waits_is_captured_and_the_stream_is_of_the_samples_device(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said = pretend(monkeypatch)
-    runs = 0
-
-    def waits(sample: Tensor, policy: Policy) -> Any:
-        nonlocal runs
-        runs += 1
-        if said[-1] == "waiting: error":
-            raise RuntimeError("called a synchronizing CUDA operation")
-        return sample, {}
-
-    assert captured(waits, torch.ones(1), Learned(), {}) == "RuntimeError: called a synchronizing CUDA operation"
-    assert runs == 2 and said[-2:] == ["waiting: 0", "current of cpu waits for aside 0"]  # and no capture
-
-    said.clear()
-    first = captured(lambda sample, policy: (sample, {}), torch.ones(1), Learned(), {})
-    assert isinstance(first, Graph)
-    captures = [f"{each}capture on aside 1, pool None" for each in ("", "end of ")]
-    assert said[-4:] == ["current of cpu", *captures, "end of current of cpu"]
-    captured(lambda sample, policy: (sample, {}), torch.ones(1), Learned(), {}, first)
-    assert "capture on aside 2, pool its own" in said
-
-
 def test_least_bytes_are_of_what_is_decided() -> None:
     x, weight = torch.empty(2, 4, 6, 6, 8), torch.empty(1, 3, 1, 8, 16)
     geometry = [3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1]
@@ -492,11 +378,10 @@ def test_compiled_nothing_waits_and_a_graph_answers_as_the_pass(forced: bool) ->
         expected = fast._answer(sample, policy, dense=False)[0]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    graph = captured(lambda x, policy: fast._answer(x, policy, dense=False), sample, policy, method.decisions())
-    assert isinstance(graph, Graph), graph
     for _ in range(2):
-        graph(torch.randn_like(sample), policy)
-        assert torch.allclose(graph(sample, policy)[0], expected, rtol=1e-4, atol=1e-5)
+        fast._on_device(torch.randn_like(sample), policy)
+        assert torch.allclose(fast._on_device(sample, policy)[0], expected, rtol=1e-4, atol=1e-5)
+    assert fast._graphs.reasons() == {"×".join(map(str, sample.shape)): ""}
 
 
 @cuda
@@ -529,6 +414,5 @@ def test_the_way_is_for_gpus_alone_and_a_failure_to_compile_is_told(monkeypatch:
 
     monkeypatch.setattr(Tensor, "is_cuda", True)
     monkeypatch.setattr(decided, "convolution", broken)
-    monkeypatch.setattr(fast, "_graphs", {(sample.shape,): "no graph"})
     assert "device" not in fast._offered(sample, Learned())
     assert list(fast.details()["not on device"].values()) == ["ImportError: no module named triton here"]

@@ -75,8 +75,8 @@ class Absorbing(nn.Module):
             with samples(rows):
                 parts.append((rows, self.part(part, len(self.convolution.weight), 1)))
         if all(part.copies == 1 for _, part in parts):
-            return gathered([(rows, part.computed) for rows, part in parts])
-        return Mixed(parts)
+            return gathered([(rows, part.computed) for rows, part in parts], x.batch)
+        return Mixed(parts, x.batch)
 
     def part(self, x: Tensor | Compact, count: int, step: int) -> Compact:
         """The first `count` filters at every `step`-th output frame; images have one frame."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,15 +26,31 @@ def every_option(decisions: Mapping[str, Tensor], rows: int) -> Iterator[Forced]
         yield Forced(dict(zip(decisions, chosen, strict=True)))
 
 
-def disagreement(found: Any, expected: Any, other: Any, dtype: torch.dtype) -> str:
-    """How far `found` is from `expected`, if further than rounding explains; else "".
-
-    Outputs of a network, tensors or collections of them with a sample a row; each sample's error is relative to its own
-    largest value. `other` is as right as `expected`: four times their difference is allowed, and what single roundings
-    make of values and sums.
+class Agreement(NamedTuple):
+    """How far answers are from the truth, how far those of the other ways are, and how far they may be; each relative
+    to a sample's largest value, the largest of all samples.
     """
-    error, own = _error(found, expected), _error(other, expected)
-    return "" if error <= 4 * own + _rounding(dtype) else f"answers differ by {error:.2g} of the largest, not {own:.2g}"
+
+    error: float
+    own: float
+    allowed: float
+
+    @property
+    def doubt(self) -> str:
+        """The error, if it is more than rounding explains, or the others' is endless; else ""."""
+        if self.error <= self.allowed < math.inf:
+            return ""
+        return f"answers differ by {self.error:.2g} of the largest, {self.allowed:.2g} allowed"
+
+
+def agreement(found: Any, truth: Any, others: Sequence[Any], dtype: torch.dtype) -> Agreement:
+    """Of `found` with `truth`: outputs of a network, tensors or collections of them with a sample a row.
+
+    others: outputs as right as those judged; four times their largest error is allowed, and what single roundings make
+    of values and sums.
+    """
+    own = max(_error(other, truth) for other in others)
+    return Agreement(_error(found, truth), own, 4 * own + _rounding(dtype))
 
 
 def _rounding(dtype: torch.dtype) -> float:

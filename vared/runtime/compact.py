@@ -192,20 +192,20 @@ class Compact(Standing):
 
 
 class Mixed(Standing):
-    """A unit's output for a batch whose samples decided differently: which rows, and what was computed for them."""
+    """A unit's output for `batch` samples that decided differently: which rows, and what was computed for them."""
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Compact]]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Sequence[tuple[Tensor, Compact]], batch: int) -> None:
+        self.parts, self.batch = parts, batch
 
     def whole(self) -> Tensor:
         """The tensor (B, C, T, H, W), rebuilt."""
-        return gathered([(rows, part.whole()) for rows, part in self.parts])
+        return gathered([(rows, part.whole()) for rows, part in self.parts], self.batch)
 
 
-def gathered(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """One batch of the rows of several."""
+def gathered(parts: Sequence[tuple[Tensor, Tensor]], batch: int) -> Tensor:
+    """One batch of the rows of several; a row that comes twice is the same both times."""
     first = parts[0][1]
-    out = empty(first, [sum(len(rows) for rows, _ in parts), *first.shape[1:]])
+    out = empty(first, [batch, *first.shape[1:]])
     for rows, part in parts:
         out.index_copy_(0, rows, part)
     return out

@@ -35,7 +35,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Choice:
-    """What samples follow that all have the same options open. rows: which of the batch; None: all of it."""
+    """What samples follow that all have the same options open. rows: which of the batch, the last perhaps several
+    times; None: all of it.
+    """
 
     rows: Tensor | None
     channel: Side
@@ -63,6 +65,8 @@ class Decided:
             return [_choice(None, self.weights, self.values, self.split, *patterns)]
         found = []
         for pattern, members in patterns.items():
+            if self.weights.is_cuda:
+                members = padded(members, len(self.values))
             rows = torch.tensor(members, device=self.weights.device)
             values = [self.values[row] for row in members]
             found.append(_choice(rows, self.weights[rows], values, self.split, pattern))
@@ -109,6 +113,13 @@ class Laps:
         """What each unit took."""
         self.begin("", x)
         return {unit: taken for unit, taken in self.seconds.items() if unit}
+
+
+def padded(members: list[int], batch: int) -> list[int]:
+    """As many as a power of two or the batch, whichever is less, by the last again and again: cuDNN takes long over the
+    first call of each size. What is repeated runs, and is counted.
+    """
+    return members + members[-1:] * (min(1 << (len(members) - 1).bit_length(), batch) - len(members))
 
 
 def _choice(

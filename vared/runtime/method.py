@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.cost import counting, samples
+from bench.inference.graph import Graphs, in_a_line
 from bench.inference.optimise import optimised, replace
+from bench.inference.settings import tf32
 from bench.method import Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Forced, Learned, Policy
 from vared.dynamic_conv import DynamicUnit
 from vared.runtime.absorbing import Absorbing
-from vared.runtime.agreement import disagreement, every_option
-from vared.runtime.decision import Followed, Laps
-from vared.runtime.graph import Graph, captured, in_a_line
+from vared.runtime.agreement import Agreement, agreement, every_option
+from vared.runtime.decision import Followed, Laps, padded
 from vared.runtime.unit import FastUnit
 from vared.runtime.ways import WAYS, Trial, Way
 
 if TYPE_CHECKING:
     from vared.method import VaRed
-
-
-KEPT = 8
-"""Graphs at the most, the last ones used: each has memory of its own for its samples and answers."""
 
 
 class Unable(RuntimeError):
@@ -41,7 +38,7 @@ class FastVaRed(Method):
     out. The other kinds keep their units; the network around them is made fast.
     """
 
-    exact = False
+    exact, steady = False, True
 
     def __init__(self, method: VaRed) -> None:
         super().__init__()
@@ -49,6 +46,7 @@ class FastVaRed(Method):
         self.spec, self.revision = method.spec, method.revision
         self.followed = Followed()
         self.method.network = _fast(self.method.network, self.method.units, self.spec.shape(1), self.followed)
+        self._sizes = {point: len(options) for point, options in method.decisions().items()}
         self._fast_units = {module.name: module for module in self.modules() if isinstance(module, FastUnit)}
         self._forget()
         self.eval()
@@ -59,10 +57,11 @@ class FastVaRed(Method):
         self._trials: dict[torch.Size, Trial] = {}
         self._dense: dict[torch.Size, frozenset[str]] = {}
         self._refused: dict[torch.Size, str] = {}
-        self._graphs: dict[tuple[Any, ...], Graph | str] = {}  # by shape, and what else a capture fixes
+        self._agreed: dict[torch.Size, Agreement] = {}
+        self._graphs = Graphs()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_graphs": {}}  # a copy makes its own
+        return {**self.__dict__, "_graphs": Graphs()}  # a copy makes its own
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._forget()  # another device or precision may have another
@@ -81,21 +80,24 @@ class FastVaRed(Method):
         if len(found) > 1:
             trace = {point: torch.cat([part[point] for _, part in found]) for point in trace}
         answers = [self.method.task.answer(output) for output, _ in found]
-        cost = self.account(trace)
-        if way == "device" and bool(torch.cat(list(trace.values()), 1).isnan().any()):
-            raise RuntimeError("the weights of a gate are no numbers")
+        cost = self.account(self._on_host(trace) if way == "device" else trace)
         return Prediction(cost, trace, **{name: _joined([a[name] for a in answers]) for name in answers[0]})
 
     def _tried(self, sample: Tensor, policy: Policy) -> Way:
         """Tries the ways on one more batch of this shape; the fastest so far."""
         shape = sample.shape
         if shape not in self._trials:
-            self._lay_out(sample[:1])
+            self._lay_out(sample)
             self._trials[shape] = Trial(self._offered(sample, policy))
         trial = self._trials[shape]
         if len(trial.ways) > 1:
             try:
-                trial.run(sample, lambda way: self._lapped(way, sample, policy))
+                self._dense[shape] = trial.dense
+                trial.run(
+                    sample,
+                    lambda way: self._found(way, sample, policy),
+                    lambda way: self._lapped(way, sample, policy),
+                )
             except Unable as error:
                 self._refuse(shape, str(error))
                 return self._tried(sample, policy)
@@ -115,7 +117,7 @@ class FastVaRed(Method):
 
     def _drop(self, shape: torch.Size) -> None:
         """Frees the graphs of batches of this shape, and what the last pass left in their memory."""
-        self._graphs = {key: graph for key, graph in self._graphs.items() if key[0] != shape}
+        self._graphs.drop(shape)
         self.followed.weights = {}
         self.method.session.trace = {}
 
@@ -141,17 +143,28 @@ class FastVaRed(Method):
             return "no units of the absorbable kind"
         if not all(unit.halves for unit in self._fast_units.values()):
             return "options that do not halve"
+        found: list[Agreement] = []
         for asked in (policy, *every_option(self.decisions(), len(sample))):
-            [(found, trace)] = self._found("device", sample, asked)
-            [(expected, _)] = self._found("dense", sample, Forced(trace))
-            [(other, _)] = self._found("grouped", sample, Forced(trace))
-            if said := disagreement(found, expected, other, sample.dtype):
-                return said
+            found.append(self._agreement(sample, asked))
+            if found[-1].doubt:
+                return found[-1].doubt
+        self._agreed[sample.shape] = max(found, key=lambda one: one.error / one.allowed)
         return ""
 
+    def _agreement(self, sample: Tensor, policy: Policy) -> Agreement:
+        """Of the kernels with another way; where tf32 is allowed, with one that does without, as that of the others."""
+        [(found, trace)] = self._found("device", sample, policy)
+        followed = Forced(trace)
+        [(truth, _)] = self._found("dense", sample, followed)
+        others = [self._found("grouped", sample, followed)[0][0]]
+        if sample.dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
+            others = [truth, *others]
+            with tf32(False):
+                [(truth, _)] = self._found("dense", sample, followed)
+        return agreement(found, truth, others, sample.dtype)
+
     def _lapped(self, way: Way, sample: Tensor, policy: Policy) -> dict[str, float]:
-        """Seconds of each unit; how far the sample has been tried tells which are dense by layer."""
-        self._dense[sample.shape] = self._trials[sample.shape].dense
+        """Seconds of each unit."""
         self.followed.laps = laps = Laps()
         try:
             self._found(way, sample, policy)
@@ -159,10 +172,12 @@ class FastVaRed(Method):
             self.followed.laps = None
         return laps.ended(sample)
 
-    def _lay_out(self, one: Tensor) -> None:
+    def _lay_out(self, sample: Tensor) -> None:
         """Runs each policy's every choice after every choice of the policy before, so that what is laid out and tried
-        when it first comes is so before it counts.
+        when it first comes is so before it counts: for one sample, on a GPU for groups of every size.
         """
+        sizes = sorted({len(padded([0] * size, len(sample))) for size in range(1, len(sample) + 1)})
+        rows = sizes if sample.is_cuda else [1]
         options = self.decisions()
         names = dict.fromkeys(point.rpartition(".")[0] for point in options)
         choices = [
@@ -174,7 +189,8 @@ class FastVaRed(Method):
             trace: dict[str, Tensor] = {}
             for number, own in enumerate(choices):
                 trace |= {point: row[None] for point, row in own[(first + step * number) % len(own)].items()}
-            self._found("in turn", one, Forced(trace))
+            for size in rows:
+                self._found("grouped", sample[:size], Forced(trace))
 
     def _found(self, way: Way, sample: Tensor, policy: Policy) -> list[tuple[Any, Trace]]:
         """Output of the network and decisions, in parts."""
@@ -200,34 +216,60 @@ class FastVaRed(Method):
 
     def _on_device(self, sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
         """In one go, where there can be a graph; what is counted runs as it is, since replays show no operations."""
-
-        def run(sample: Tensor, policy: Policy) -> tuple[Any, Trace]:
-            return self._answer(sample, policy, dense=False)
-
         if not sample.is_cuda or counting():
-            return run(sample, policy)
-        fixed = sample.dtype, torch.backends.cudnn.allow_tf32, torch.is_inference_mode_enabled()
-        key = sample.shape, type(policy), *fixed
-        graph = self._graphs.pop(key, None)
-        if graph is None:
-            beside = next((each for each in self._graphs.values() if isinstance(each, Graph)), None)
-            graph = captured(run, sample, policy, self.decisions(), beside)
-        self._graphs = dict([*self._graphs.items(), (key, graph)][-KEPT:])
-        return run(sample, policy) if isinstance(graph, str) else graph(sample, policy)
+            return self._answer(sample, policy, dense=False)
+        inputs = [sample]
+        if type(policy) is Forced:
+            row = sample.new_empty(len(sample), 1)  # of which only precision, place and length matter
+            inputs.append(torch.cat([policy.decide(point, row) for point in self._sizes], 1))
+        graph = self._graphs.of(self._replayable(policy), inputs, type(policy))
+        if isinstance(graph, str):
+            return self._answer(sample, policy, dense=False)
+        output, decided = graph(*inputs)
+        return output, self._by_point(decided)
+
+    def _replayable(self, policy: Policy) -> Callable[..., tuple[Any, Tensor]]:
+        """A pass as a graph takes it: of a sample and forced decisions (B, options of all points), to such as well."""
+
+        def run(sample: Tensor, *forced: Tensor) -> tuple[Any, Tensor]:
+            if type(policy) not in (Learned, Forced):
+                raise TypeError(f"a policy of another kind, {type(policy).__name__}")
+            followed = Forced(self._by_point(forced[0])) if forced else policy
+            output, trace = self._answer(sample, followed, dense=False)
+            return output, torch.cat([trace[point] for point in self._sizes], 1)
+
+        return run
+
+    def _by_point(self, decided: Tensor) -> dict[str, Tensor]:
+        """Views of decisions (B, options of all points)."""
+        return dict(zip(self._sizes, decided.split_with_sizes(list(self._sizes.values()), 1), strict=True))
+
+    def _on_host(self, trace: Trace) -> Trace:
+        """Decisions brought to the host, all at once.
+
+        Raises:
+            RuntimeError: they are no numbers.
+        """
+        decided = torch.cat([trace[point] for point in self._sizes], 1).cpu()
+        if bool(decided.isnan().any()):
+            raise RuntimeError("the weights of a gate are no numbers")
+        return self._by_point(decided)
 
     def details(self) -> dict[str, Any]:
         """The way of execution chosen for each shape of batch; by layer, the units that are dense; and those whose
         convolution computes more than is asked of it, since that is no slower. On a GPU, why "device" was not offered,
-        and why it ran without a graph.
+        or how far its answers were from the other ways' at the worst; and why it ran without a graph.
         """
         ways = {_said(shape): (way, sorted(self._dense.get(shape, ()))) for shape, way in self._ways.items()}
         refused = {_said(shape): reason for shape, reason in self._refused.items() if reason}
-        without = {_said(shape): graph for (shape, *_), graph in self._graphs.items() if isinstance(graph, str)}
+        agreed = {_said(shape): one._asdict() for shape, one in self._agreed.items()}
+        without = {shape: reason for shape, reason in self._graphs.reasons().items() if reason}
         return {
             "execution": {shape: way for shape, (way, _) in ways.items()},
             "dense": {shape: units for shape, (way, units) in ways.items() if way == "by layer"},
             "computed whole": [name for name, unit in self._fast_units.items() if unit.conv.dense],
             **({"not on device": refused} if refused else {}),
+            **({"agreement on device": agreed} if agreed else {}),
             **({"without a graph": without} if without else {}),
         }
 

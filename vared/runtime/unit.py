@@ -61,7 +61,7 @@ class FastUnit(nn.Module):
             assert choice.rows is not None
             with samples(choice.rows):
                 parts.append((choice.rows, self._run(whole[choice.rows], choice)))
-        return Mixed(parts)
+        return Mixed(parts, len(whole))
 
     def _on_device(self, x: Any) -> Stored:
         """All samples together, each as far as it decided."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from bench.inference.convolution import race
+from bench.inference.convolution import FEWEST, race
 
 Way = Literal["in turn", "grouped", "dense", "by layer", "device"]
 WAYS: tuple[Way, ...] = ("in turn", "grouped", "dense", "by layer")
@@ -29,16 +29,22 @@ class Trial:
         self._ways: dict[Way, float] = dict.fromkeys(ways, 0.0)
         self._units: dict[Way, dict[str, float]] = {"grouped": {}, "dense": {}}
 
-    def run(self, sample: Tensor, execute: Callable[[Way], dict[str, float]]) -> None:
-        """Tries all ways, in turns, on one more batch; `execute` gives the seconds of each unit."""
+    def run(self, sample: Tensor, execute: Callable[[Way], object], lapped: Callable[[Way], dict[str, float]]) -> None:
+        """Tries all ways, in turns, on one more batch.
+
+        execute: runs it in a way. lapped: the same, and gives the seconds of each unit; apart, since to time units
+        one has to wait after each, which would not slow all ways alike.
+        """
         self.clips += len(sample)
-        laps: dict[Way, list[dict[str, float]]] = {way: [] for way in self.ways}
-        forms = [lambda x, way=way: laps[way].append(execute(way)) for way in self.ways]
+        forms = [lambda x, way=way: execute(way) for way in self.ways]
         for way, took in zip(self.ways, race(forms, sample), strict=True):
             self._ways[way] += took
-            taken = self._units.get(way, {})
-            for unit in laps[way][0]:  # the first lap lays weights out
-                taken[unit] = taken.get(unit, 0.0) + min(lap[unit] for lap in laps[way][1:])
+        if "by layer" not in self.ways:
+            return
+        laps = [{way: lapped(way) for way in self._units} for _ in range(FEWEST)]
+        for way, taken in self._units.items():
+            for unit in laps[0][way]:
+                taken[unit] = taken.get(unit, 0.0) + min(lap[way][unit] for lap in laps)
 
     @property
     def done(self) -> bool:
