@@ -129,6 +129,7 @@ def test_kinds_without_fast_units_are_not_offered_the_way() -> None:
     assert fast._doubt(torch.randn(fast.spec.shape(2)), Learned()) == "no units of the absorbable kind"
 
 
+@torch.no_grad()
 def test_how_well_kernels_agree_is_told_and_one_that_does_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = network()
     sample = torch.randn(fast.spec.shape(3))
