@@ -47,7 +47,7 @@ def speed(
     a: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
     b: Annotated[
         str | None,
-        typer.Argument(help="What it is timed against; by default the network under it, else itself, everything open."),
+        typer.Argument(help="Timed against this; by default the network under it, else itself with all gates on."),
     ] = None,
     option: Options = None,
     policy: Policy = "learned",

@@ -80,7 +80,7 @@ class Sources:
         seeds = ", ".join(sorted({str(record.identity.seed) for record in records})) if who.trained else "not trained"
         facts = [
             ("method", described(who.a, who.a_options)),
-            ("against", text.gates(who.against)),
+            ("against", who.against),
             ("store", store),
             ("decisions", text.policy(who.policy)),
             ("sample", f"{who.frames} × {who.size} × {who.size}, clips of {who.dataset}"),

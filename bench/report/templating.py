@@ -27,7 +27,6 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     text.between,
     text.policy,
     text.seeds,
-    text.gates,
     interval,
     throttled,
     joules,

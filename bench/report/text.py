@@ -179,11 +179,6 @@ def seeds(count: int) -> str:
     return f"{count} seed{'' if count == 1 else 's'}"
 
 
-def gates(against: str) -> str:
-    """What something was timed against: of a method against itself what was forced on it."""
-    return against.replace("everything open", "all gates on")
-
-
 def markdown(value: object) -> str:
     """Text that is safe inside a Markdown table: neither markup nor a new cell or line."""
     shown = " ".join(str(value).split())

@@ -75,7 +75,7 @@ class Job:
 def job(a: str, b: str | None, options: Mapping[str, Any], setting: Setting) -> Job:
     """`a` against `b`, by default the network under it, which gets those of the options that it takes.
 
-    A method without a network under it is by default timed against itself with everything open.
+    A method without a network under it is by default timed against itself with all gates on.
     """
     b = b or (a if a in registry.networks() else a.partition("/")[2])
     setting = replace(setting, profile=setting.profile.fitted_to(a))

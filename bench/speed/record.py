@@ -53,7 +53,7 @@ class SpeedIdentity(Strict):
     """What was timed, where. Everything here is hashed into the id; the commit is not.
 
     policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds. b_policy: of b,
-    "" where it is the same. A method without a network under it is timed against itself with everything open ("all").
+    "" where it is the same. A method without a network under it is timed against itself with all gates on ("all").
     device: the name of the processor or GPU. revisions: of a, of b and of the data set. processes: that torchrun
     started and that timed the same at once, each its own device; what several found is no measure of one alone.
     """
@@ -101,7 +101,7 @@ class SpeedIdentity(Strict):
         """What a was timed against, for people."""
         if not self.own:
             return self.b
-        return "a copy of itself" if self.alone else "itself with everything open"
+        return "a copy of itself" if self.alone else "itself with all gates on"
 
 
 class Process(Strict):

@@ -51,7 +51,7 @@ def test_what_was_timed_against_what_is_said() -> None:
     twin = identity()
     assert not twin.own and not twin.alone and twin.against == "r2plus1d_18"
     itself = identity(a="arnet", a_options={}, b="arnet", b_policy="all")
-    assert itself.own and not itself.alone and itself.against == "itself with everything open"
+    assert itself.own and not itself.alone and itself.against == "itself with all gates on"
     alone = identity(a="faster", a_options={}, b="faster")
     assert alone.own and alone.alone and alone.against == "a copy of itself"
     assert not identity(a="faster", a_options={"pattern": "E"}, b="faster").own

@@ -82,7 +82,7 @@ ONE = {"options": {}, "frames": 8, "seed": 0, "method_revision": 1, "profile": "
     ("method", "protocol", "other", "found", "unit", "against"),
     [
         ("vared/x", {}, {"b": "x"}, (120, 1.2), "clips/s", "x"),
-        ("exits", {"unit": "clip"}, {"b_policy": "all"}, (120, 1.2), "clips/s", "itself with everything open"),
+        ("exits", {"unit": "clip"}, {"b_policy": "all"}, (120, 1.2), "clips/s", "itself with all gates on"),
         ("pattern", {"unit": "video", "clips": 4}, {}, (100, None), "videos/s", "a copy of itself"),
         ("x", {}, {"a": "vared/x"}, (100, None), "clips/s", ""),
         ("exits", {}, {"b": "another"}, None, "clips/s", ""),
