@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.report import text
 from bench.report.content import Content
-from bench.report.views import at_points, most_seeds
+from bench.report.views import at_points, miniature, most_seeds
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import accuracies, described
 from bench.tables.runs import Block
@@ -34,7 +34,8 @@ def bottom_line(content: Content) -> list[str]:
 def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:
     """On what data and machines, and that no published accuracy was tested where no published data are there."""
     data = dict.fromkeys(block.dataset + block.part for block in blocks)
-    yield f"Networks were trained and tested on {'; '.join(data)}."
+    what = "Miniature networks" if all(map(miniature, blocks)) else "Networks"
+    yield f"{what} were trained and tested on {'; '.join(data)}."
     published = {_plain(name) for joined in content.joined for name in joined.table.dataset.split(",")}
     if not {_plain(block.dataset) for block in blocks} & published:
         yield "No published accuracy was tested: none of the published data sets is in the records."

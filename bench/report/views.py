@@ -353,6 +353,11 @@ def scale(block: Block) -> str:
     return f"{input}, {'miniature networks: ' + ', '.join(told) if told else 'networks at full width'}"
 
 
+def miniature(block: Block) -> bool:
+    """Whether the profile shrank its networks."""
+    return any(run.record.protocol.get("network") for run in block.runs if run.record.status == "done")
+
+
 def reproduced(lines: Sequence[CostLine]) -> str:
     """How many of the counted static rows come out as printed, in a sentence."""
     counted = [line for line in lines if line.cost]

@@ -49,6 +49,12 @@ def test_the_main_pair_stands_with_intervals_beside_what_is_published(pair, tmp_
     assert "decides nothing" not in found and "Speed at" not in found
 
 
+@pytest.mark.parametrize(("shrunk", "said"), [({"width": 8}, "Miniature networks were"), ({}, "Networks were")])
+def test_miniatures_are_called_so(shrunk: dict[str, int], said: str, pair, tmp_path: Path) -> None:
+    pair(network=shrunk)
+    assert told(tmp_path).startswith(f"{said} trained and tested on digits.")
+
+
 def test_published_data_and_a_gpu_take_their_sentences_back(pair, tmp_path: Path) -> None:
     pair()
     content = gathered(tmp_path)
