@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from bench.accuracy.intervals import Interval
 from bench.records import Identity, Record
@@ -173,8 +174,16 @@ def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
 
 
 def settings(block: Block, part: str) -> list[tuple[str, str]]:
-    """The "protocol" or "environment" of a block's records."""
-    return text.settings(getattr(record, part) for record in records(block))
+    """The "protocol" or "environment" of a block's records; of the methods' settings each record's own."""
+    return text.settings(_own(record, getattr(record, part)) for record in records(block))
+
+
+def _own(record: Record, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the settings that the profile, by which static records may be shared, has for other methods."""
+    if "method" not in said:
+        return said
+    method = record.identity.method.partition("/")[0]
+    return {**said, "method": {name: value for name, value in said["method"].items() if name == method}}
 
 
 def timing_settings(lines: Sequence[SpeedLine], part: str) -> list[tuple[str, str]]:

@@ -126,8 +126,7 @@ class Claim(_Part):
         reduction: mean multiply-adds of the row's plain network over its own.
         clip-1, video-1, mAP, recall, classification, mIoU: difference, row minus other, in points.
         cost_spread: standard deviation over clips of the row's cost, relative to its mean.
-        motion: rank correlation of the share of temporal points computed in full with the video's true motion, or,
-            where that is not known, with what is estimated from its frames.
+        motion: rank correlation of the share of temporal points computed in full with the video's true motion.
         difficulty: rank correlation of cost with the other row's mean clip-1 error over its seeds.
         class_spread, layer_spread: standard deviation over classes or layers of the share of features that is computed,
             relative to its mean, less what chance gives.

@@ -37,9 +37,11 @@ class SpeedLine:
 
     @property
     def reached(self) -> float | None:
-        """Measured share of the saving over the share that the bound allows."""
+        """Measured share of the saving over the share that the bound allows; None where either is a loss."""
         record = self.record
-        return record.eta.median / record.eta_max if record.eta and record.eta_max else None
+        if not record.eta or not record.eta_max or record.eta_max < 0 or record.eta.median < 0:
+            return None
+        return record.eta.median / record.eta_max
 
     @property
     def plain(self) -> Arm | None:

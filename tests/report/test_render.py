@@ -18,11 +18,12 @@ from bench.report import render
 from bench.report.content import gather
 from bench.report.summary import counts, summary
 from bench.report.text import fixed, markdown, percent, reasons, significant
-from bench.report.views import best_floors, picture
+from bench.report.views import best_floors, picture, settings
 from bench.tables import TableError, load, published
 from bench.tables.claims import ClaimResult
 from bench.tables.floors import Floor, FloorRecord
 from bench.tables.join import Joined
+from bench.tables.runs import blocks
 
 VOID = {"meta"}
 PICTURE = r'id="figure-(pareto-quick[^"]*)"'
@@ -115,6 +116,17 @@ def test_the_page_is_whole_and_needs_nothing_else(request: pytest.FixtureRequest
     assert len(inside) > 30 and all(link[1:] in page.ids for link in inside)
     assert all((folder / "out" / link).is_file() for link in page.links if link not in inside)
     assert not re.search(r"url\((?!#)|@import|<link", html) and html.count("<script") == 1
+
+
+def test_a_record_is_said_to_have_had_the_settings_of_its_own_method(tmp_path: Path) -> None:
+    write(tmp_path, "r2plus1d_18", {}, 0, 10**9)
+    write(tmp_path, "vared/r2plus1d_18", {}, 0, 10**9)
+    had = {"r2plus1d_18": {"vared": {"gate_scales": [0.1, 4.3]}, "r2plus1d_18": {"share": 1}}, "vared/r2plus1d_18": {}}
+    store = Store(tmp_path)
+    for _, record in list(store):
+        store.write(record.model_copy(update={"protocol": {"method": had[record.identity.method]}}))
+    (block,) = blocks([("runs", tmp_path)])
+    assert settings(block, "protocol") == [("method.r2plus1d_18.share", "1")]
 
 
 def test_names_with_markup_are_shown_not_run(timed: Rendered) -> None:

@@ -376,6 +376,14 @@ def test_a_line_relates_what_was_measured() -> None:
     assert line.slow
 
 
+@pytest.mark.parametrize(("ratio", "eta_max"), [(0.5, -0.4), (0.5, 0.9), (1.2, -0.4)])
+def test_of_a_loss_no_share_is_reached(ratio: float, eta_max: float) -> None:
+    from bench.tables.timings import Timing
+
+    (line,) = speed_lines([Timing("runs", at_point(ratio).model_copy(update={"eta_max": eta_max}))], [TABLE1])
+    assert line.reached is None
+
+
 def test_what_the_device_told_of_itself() -> None:
     energy = {"a": {"joules_per_clip": 0.8}, "b": {"joules_per_clip": 1.2}}
     told = timing(telemetry={"throttled": True, "energy": energy})
