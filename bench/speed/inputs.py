@@ -71,20 +71,25 @@ class Inputs:
 
     def dealt(self, number: int, stream: Stream) -> Tensor:
         """A fresh copy of batch `number` of a stream."""
-        clips = self.clips[stream]
-        places = self.positions(number)
-        turn = (places // len(clips)).view(-1, *(1,) * (clips.dim() - 1)).to(self.device)
-        sample = clips[(places % len(clips)).to(self.device)]
-        return sample * DIMMED**turn if bool(turn.any()) else sample
+        clips, places = self.clips[stream], self.positions(number)
+        return _dimmed(clips[(places % len(clips)).to(self.device)], places // len(clips))
 
     def decoded(self, number: int) -> Tensor:
-        """Batch `number` of the timed stream, read from the videos now."""
-        rows = self.videos.timed
-        return self._read(rows[self.positions(number).numpy() % len(rows)]).to(self.device)
+        """Batch `number` of the timed stream, the same as it is dealt, read from the videos now."""
+        rows, places = self.videos.timed, self.positions(number)
+        sample = self._read(rows[places.numpy() % len(rows)]).to(self.device)
+        return _dimmed(sample, places // len(rows))
 
     def _read(self, rows: NDArray[np.int64]) -> Tensor:
         batches = test_batches(self.videos.split, self.spec, self.sampling, 1, 1, 16, rows)
         return torch.cat([batch.sample for batch in batches])
+
+
+def _dimmed(sample: Tensor, turn: Tensor) -> Tensor:
+    """Clips (B, ...) that have come `turn` times before, (B,), each as dark as that makes it."""
+    if not bool(turn.any()):
+        return sample
+    return sample * DIMMED ** turn.view(-1, *(1,) * (sample.dim() - 1)).to(sample.device)
 
 
 def laid_out(sample: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:

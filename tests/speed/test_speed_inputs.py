@@ -54,6 +54,13 @@ def test_no_sample_comes_twice(dtype: torch.dtype) -> None:
     assert torch.allclose(samples[27].float(), samples[0].float() * inputs.DIMMED**3, rtol=0.02)
 
 
+def test_what_is_read_in_time_is_what_is_dealt_and_darkens_as_it_comes_again() -> None:
+    found = of(batch=4)  # nine videos to be timed
+    for number in range(8):
+        assert torch.equal(found.decoded(number), found.dealt(number, "timed"))
+    assert torch.equal(found.decoded(2)[1], found.decoded(0)[0] * inputs.DIMMED)
+
+
 def test_every_call_gives_a_copy() -> None:
     found = of()
     one, other = found.dealt(1, "timed"), found.dealt(1, "timed")
