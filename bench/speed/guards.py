@@ -192,13 +192,15 @@ def _compare(
     for number, values in found.items():
         error = max(map(_rms, values - wanted[number]))
         if error > allowed:
+            off = f"off by {error / scale:.2g} of their size, {allowed / scale:.2g} allowed" if scale else "not zeros"
             raise CheatError(
                 name,
                 f"answers in round {number + 1} are not those computed apart: unfinished, kept from another input, or "
-                f"computed otherwise (off by {error / scale:.2g} of their size, {allowed / scale:.2g} allowed)",
+                f"computed otherwise ({off})",
             )
         worst = max(worst, error)
-    return {"error": worst / scale, "spread": spread / scale}
+    size = scale or 1.0  # of answers that are all zeros, which nothing is off from here
+    return {"error": worst / size, "spread": spread / size}
 
 
 def _alike(trace: Trace, other: Trace) -> bool:

@@ -267,6 +267,14 @@ def test_tolerance_goes_by_precision(precision: Any, error: float, caught: bool)
         assert guards.hold("method", near, apart, precision)["error"] == pytest.approx(error, rel=0.5)
 
 
+def test_zeros_agree_with_zeros_and_with_nothing_else() -> None:
+    """A detector that finds no box, or a network that was told to skip every frame."""
+    zeros = {number: torch.zeros(4, 6) for number in range(3)}
+    assert guards._compare("method", zeros, zeros, "fp32") == {"error": 0, "spread": 0}
+    with pytest.raises(CheatError, match=r"answers in round 2 are not those computed apart.*\(not zeros\)"):
+        guards._compare("method", {**zeros, 1: torch.full((4, 6), 1e-6)}, zeros, "fp32")
+
+
 def test_checked_rounds_are_drawn_and_all_of_a_short_timing() -> None:
     assert guards.Watch(8, 0).kept_rounds == list(range(8))
     one, other = (guards.Watch(200, seed).kept_rounds for seed in (0, 1))
