@@ -6,6 +6,7 @@ Without torchrun there is one process, which does everything. Data and results a
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -182,7 +183,16 @@ def _next(own: Iterator[Item], work: Callable[[Item], Answer]) -> tuple[list[Ans
     except Exception as error:
         if not type(error).__module__.startswith(("bench", "baselines", "vared")):
             raise
-        return [], type(error)(str(error))
+        return [], _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error as other processes get it: itself, or its text where it does not come through."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an error of any kind may be made of anything
+        return RuntimeError(str(error))
+    return error
 
 
 def from_first(value: Item) -> Item:

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from processes import together
 from toys import Toy, ToySplit
 
+from bench.cost import CountError, UncountedError
 from bench.data.sampling import Sampling
+from bench.data.split import UnreadableError
 from bench.distributed import DistributedError, _exchange, average_values, from_first, in_turns, own_part, place, wait
 from bench.memory import parts
 from bench.method import Batch, Recipe
@@ -151,6 +153,45 @@ def test_what_ends_one_process_is_what_the_others_say(rank: int) -> None:
     for other in {0, 1, 2} - {rank}:
         again = "the same command goes on from the last checkpoint"
         assert found[other] == f"DistributedError: process {other}: process {rank} ended: {line}; {again}"
+
+
+class UnsentError(CountError):
+    """Its text is not what it is made of."""
+
+    __module__ = "bench.cost"
+
+    def __init__(self, number: int, unit: str) -> None:
+        super().__init__(f"{number} {unit}")
+
+
+FAULTS: dict[str, Exception] = {
+    "uncounted": UncountedError({"aten.fft": 2}),
+    "unreadable": UnreadableError(Path("a.mp4"), "a.mp4: broken"),
+    "plain": CountError("item 3"),
+    "unsent": UnsentError(3, "items"),
+}
+
+
+def faulty_in_one(kind: str) -> Any:
+    """Each of two processes has items; the second of the first process is wrong."""
+
+    def work(number: int) -> int:
+        if number == 2:
+            raise FAULTS[kind]
+        return number
+
+    try:
+        list(in_turns(lambda rank, size: range(rank, 7, size), work))
+    except (CountError, UnreadableError, RuntimeError) as error:
+        return type(error).__name__, str(error), {**vars(error)}
+    return None
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_what_is_wrong_in_one_process_is_raised_in_all_as_what_it_is(kind: str) -> None:
+    fault = FAULTS[kind]
+    own = (type(fault).__name__, str(fault), {**vars(fault)})
+    assert together(2, faulty_in_one, kind) == [("RuntimeError", "3 items", {}) if kind == "unsent" else own] * 2
 
 
 def ends_well_in_the_first() -> None:
