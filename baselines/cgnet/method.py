@@ -6,9 +6,9 @@ Gates are per value of a map, which dense kernels cannot skip: accounted is what
 
 from __future__ import annotations
 
-import copy
+import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from baselines.cgnet.gated_conv import GatedConv, Session
 from bench import registry
+from bench.chains import find_chains
 from bench.cost import count_meta
 from bench.data.split import Split
 from bench.data.subset import held_out
@@ -209,7 +210,7 @@ def eligible(network: nn.Module, spec: InputSpec, groups: int, grouped: bool, wh
         ValueError: there are none.
     """
     found, kernels = {}, {}
-    for name, (conv, positions) in _maps(network, spec).items():
+    for name, conv, positions in _maps(network, spec):
         components = name.split(".")
         divisible = conv.in_channels % groups == 0 and (not grouped or conv.out_channels % groups == 0)
         if conv.groups > 1 or conv.in_channels <= spec.channels or not divisible or positions == 1:
@@ -222,26 +223,14 @@ def eligible(network: nn.Module, spec: InputSpec, groups: int, grouped: bool, wh
     return {name: places for name, places in found.items() if kernels[name] > 1} or found
 
 
-def _maps(network: nn.Module, spec: InputSpec) -> dict[str, tuple[nn.Conv2d | nn.Conv3d, int]]:
+def _maps(network: nn.Module, spec: InputSpec) -> Iterator[tuple[str, nn.Conv2d | nn.Conv3d, int]]:
     """Plain convolutions that run once a pass on a batch of samples, in order, and the positions of their output."""
-    meta = copy.deepcopy(network).to("meta").eval()
-    calls = dict[str, list[Sequence[int]]]()
-
-    def note(name: str) -> Callable[..., None]:
-        return lambda module, args, result: calls.setdefault(name, []).append(result.shape)
-
-    for name, module in meta.named_modules():
-        if type(module) in (nn.Conv2d, nn.Conv3d) and module.padding_mode == "zeros":
-            module.register_forward_hook(note(name))
-    with torch.no_grad():
-        meta(torch.empty(spec.shape(2), device="meta"))
-    maps = {}
-    for name, shapes in calls.items():
-        conv = network.get_submodule(name)
+    for chain in find_chains(network, spec.shape(2)):
+        conv = network.get_submodule(chain.conv)
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
-        if len(shapes) == 1 and shapes[0][0] == 2 and not isinstance(conv.padding, str):
-            maps[name] = conv, int(torch.Size(shapes[0][2:]).numel())
-    return maps
+        plain = type(conv) in (nn.Conv2d, nn.Conv3d) and conv.padding_mode == "zeros"
+        if plain and not isinstance(conv.padding, str) and chain.outputs[0] == 2:
+            yield chain.conv, conv, math.prod(chain.outputs[2:])
 
 
 def _replace(network: nn.Module, name: str, gate: Callable[..., GatedConv]) -> GatedConv:
