@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bench.tables.comparison import described
 from bench.tables.rows import static_twin
 from bench.tables.runs import Block
 from bench.tables.schema import Claim, Experiment, Row, Table
@@ -62,7 +63,7 @@ def experiments(method: str, blocks: Sequence[Block]) -> list[Experiment]:
 
 def _row(table: Table, like: Row, run: Experiment, number: int) -> Row:
     """In the group and with the labels of another row, but for the last label, which is the method's name."""
-    name = run.method + "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(run.options.items()))
+    name = described(run.method, run.options)
     labels = like.labels | {list(like.labels)[-1]: name} if like.labels else {"": name}
     row = Row(id=f"{MARK}{number}", labels=labels, cells=[""] * len(table.columns), group=like.group, size=None)
     return row.model_copy(update={"experiment": run})
