@@ -9,7 +9,6 @@ from typing import Literal, get_args
 from torch import nn
 
 from bench.chains import Chain, find_chains
-from bench.inference.optimise import replace
 from vared.cheap import TAPS, Kind, channel_form, frame_form
 from vared.dynamic_conv import DynamicUnit, Geometry, Session, points
 from vared.gate import Gate, Pool
@@ -182,5 +181,5 @@ def _install(
     unit.to(conv.weight.device, conv.weight.dtype)  # type: ignore[arg-type]
     for name, module in zip(names, (unit, nn.Identity(), nn.Identity()), strict=True):
         if name:
-            replace(network, name, module)
+            network.set_submodule(name, module)
     return unit

@@ -74,9 +74,13 @@ class CGNet(Method):
         self.task = task_of(network)
         self.static_macs = count_meta(network, spec.shape(1)).macs
         self.session = Session()
-        gate = partial(GatedConv, session=self.session, groups=groups, grouped=grouped, shuffle=shuffle, alpha=alpha)
+        gate: Callable[..., GatedConv] = partial(
+            GatedConv, session=self.session, groups=groups, grouped=grouped, shuffle=shuffle, alpha=alpha
+        )
         found = eligible(network, spec, groups, grouped, which)
-        self.units = [_replace(network, name, partial(gate, name, positions=places)) for name, places in found.items()]
+        self.units = [gate(name, network.get_submodule(name), positions) for name, positions in found.items()]
+        for unit in self.units:
+            network.set_submodule(unit.point, unit)
         self.rest_macs = sum(unit.values * unit.macs_rest for unit in self.units)
         self.fixed_macs = self.static_macs - self.rest_macs - sum(unit.macs_base for unit in self.units)
         start = 0.0 if budget is None else self._normal_threshold(budget)
@@ -231,14 +235,6 @@ def _maps(network: nn.Module, spec: InputSpec) -> Iterator[tuple[str, nn.Conv2d 
         plain = type(conv) in (nn.Conv2d, nn.Conv3d) and conv.padding_mode == "zeros"
         if plain and not isinstance(conv.padding, str) and chain.outputs[0] == 2:
             yield chain.conv, conv, math.prod(chain.outputs[2:])
-
-
-def _replace(network: nn.Module, name: str, gate: Callable[..., GatedConv]) -> GatedConv:
-    """Puts the gated form in the place of a convolution."""
-    unit = gate(conv=network.get_submodule(name))
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, unit)
-    return unit
 
 
 def cgnet(

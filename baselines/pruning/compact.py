@@ -48,8 +48,8 @@ def compact(network: nn.Module, chains: Sequence[Chain]) -> nn.Module:
             _shrink_inputs(small.get_submodule(chain.consumer), kept)
     for chain, mask in cut:  # last, since it moves layers to other names
         if not chain.consumer:
-            name = (chain.conv, *chain.links)[-1]
-            _replace(small, name, nn.Sequential(small.get_submodule(name), Restore(len(mask), mask.nonzero()[:, 0])))
+            name, restore = (chain.conv, *chain.links)[-1], Restore(len(mask), mask.nonzero()[:, 0])
+            small.set_submodule(name, nn.Sequential(small.get_submodule(name), restore))
     return small
 
 
@@ -74,8 +74,3 @@ def _shrink_inputs(layer: nn.Module, kept: Tensor) -> None:
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
     layer.weight = nn.Parameter(layer.weight[:, kept], requires_grad=False)
     layer.in_channels = len(kept)
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)

@@ -38,14 +38,14 @@ def optimised(
         plain = type(conv).forward in (nn.Conv2d.forward, nn.Conv3d.forward)  # others do something else with weights
         if not plain or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
-        replace(network, chain.conv, wrap(fuse(conv, norm, relu)))
+        network.set_submodule(chain.conv, wrap(fuse(conv, norm, relu)))
         for taken in (chain.norm, chain.act if relu else None):
             if taken:
-                replace(network, taken, nn.Identity())
+                network.set_submodule(taken, nn.Identity())
     pools = [name for name, part in network.named_modules() if type(part) is nn.AdaptiveAvgPool3d]
     for name in pools:
         if network.get_submodule(name).output_size in (1, (1, 1, 1)):
-            replace(network, name, ClipMean())
+            network.set_submodule(name, ClipMean())
     return network
 
 
@@ -56,7 +56,7 @@ def with_optimised(method: M, parts: Mapping[str, Sequence[int]]) -> M:
     """
     fast = copy.deepcopy(method).eval()
     for name, shape in parts.items():
-        replace(fast, name, optimised(method.get_submodule(name), shape))
+        fast.set_submodule(name, optimised(method.get_submodule(name), shape))
     return fast
 
 
@@ -134,9 +134,3 @@ class Batched(nn.Module):
             with samples([number]):
                 found.append(self.network(one))
         return torch.cat(found)
-
-
-def replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Puts `module` in the place of the submodule `name`."""
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.cost import counting, samples
 from bench.inference.graph import Graphs, in_a_line
-from bench.inference.optimise import optimised, replace
+from bench.inference.optimise import optimised
 from bench.inference.settings import tf32
 from bench.method import Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Forced, Learned, Policy
@@ -309,8 +309,8 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _fast(network: nn.Module, units: Sequence[DynamicUnit], shape: Sequence[int], followed: Followed) -> nn.Module:
     """The network with units and convolutions in their fast forms; plain convolutions stand in while it is traced."""
     for unit in units:
-        replace(network, unit.name, nn.Sequential(unit.conv, unit.norm, unit.act))
+        network.set_submodule(unit.name, nn.Sequential(unit.conv, unit.norm, unit.act))
     network = optimised(network, shape, Absorbing)
     for unit in units:
-        replace(network, unit.name, FastUnit(unit, followed) if unit.kind == "absorbable" else unit)
+        network.set_submodule(unit.name, FastUnit(unit, followed) if unit.kind == "absorbable" else unit)
     return network
