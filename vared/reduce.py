@@ -16,6 +16,9 @@ from vared.gate import Gate, Pool
 Dimensions = Literal["both", "temporal", "channel"]
 Choose = Callable[[str, nn.Module], bool]
 
+MOST_OPTIONS = 8
+"""A decision point can have so many: what is open is stored as the bits of one byte."""
+
 
 def spatial(name: str, module: nn.Module) -> bool:
     """Convolutions that look at more than one place: what is reduced where nothing else is said."""
@@ -108,9 +111,9 @@ def reduce(
 
     shape: of one batch of input, whose frames and size the units then expect. choose: by name and module. policy: of a
     convolution's name the name of what it follows; those with the same share one gate, that of the first.
-    search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...). start: β at which the gates of the dearest option
-    and of the others begin. Convolutions that run twice in a pass, that have nothing to save, or that see something
-    else than samples as their batch, stay as they are.
+    search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...), at most 8. start: β at which gates of the dearest
+    option and of the others begin. Convolutions that run twice in a pass, that have nothing to save, or that see
+    something else than samples as their batch, stay as they are.
 
     Raises:
         ValueError: an option that cannot be, no convolution that could be made dynamic, or convolutions of one policy
@@ -144,8 +147,12 @@ def _check(
     for value, form in ((kind, Kind), (dimensions, Dimensions), (pool, Pool)):
         if value not in get_args(form):
             raise ValueError(f"no {value!r}; there are {', '.join(get_args(form))}")
-    if search_space < 1 or hidden < 1 or len(start) != 2 or not 0 <= leak <= 1:
-        raise ValueError("search_space and hidden must be 1 or more, start two numbers, leak in 0..1")
+    if not 1 <= search_space <= MOST_OPTIONS:
+        raise ValueError(f"search_space must be from 1 to {MOST_OPTIONS}, got {search_space}")
+    if hidden < 1 or len(start) != 2 or not 0 <= leak <= 1:
+        raise ValueError(
+            f"hidden must be 1 or more, start two numbers, leak in 0..1; got {hidden}, {list(start)} and {leak}"
+        )
 
 
 def _points(plans: Sequence[_Plan]) -> dict[str, dict[str, int]]:

@@ -96,6 +96,7 @@ def test_units_of_the_tables_networks(
         {"dimensions": "foo"},
         {"pool": "foo"},
         {"search_space": 0},
+        {"search_space": 9},
         {"hidden": 0},
         {"start": [1]},
         {"leak": 2},
