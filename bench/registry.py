@@ -9,6 +9,7 @@ name alone means its static form.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, reduce
@@ -26,6 +27,7 @@ PROVIDERS = ("baselines", "vared")
 STATIC = "bench.static:static"
 WEIGHTS = "weights"  # the option that every network takes, and every method without one
 RESERVED = {"network", "frames", "size", "classes", "network_options"}  # given to builders by `build`, never options
+OF_OPTIONS = (ValueError, TypeError, LookupError, ArithmeticError, SystemExit)  # what options that cannot be end in
 
 
 class RegistryError(Exception):
@@ -66,11 +68,11 @@ def build_network(name: str, *, frames: int, size: int, classes: int, **options:
     weights = options.pop(WEIGHTS, "")
     if not isinstance(weights, str):
         raise RegistryError(f"{name}: weights: {weights!r} is no path")
-    _check_options(name, builder, options)
+    _check_network_options(name, builder, options)
     try:
         built = builder(frames, size, classes, **options)
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:  # of options that cannot be
-        raise RegistryError(f"{name}: {' '.join(str(error).split())}") from error
+    except (*OF_OPTIONS, RuntimeError) as error:
+        raise RegistryError(_refusal(name, error, options)) from error
     if named:
         from bench.weights import load  # brings torch, which listing must not
 
@@ -99,15 +101,16 @@ def build(
     method, under = _split(name)
     builder = _load(_target(method, "method"))
     weights = options.pop(WEIGHTS, ()) if under is None else ()
-    _check_options(method, builder, options)
+    _check_options(under if method == "static" and under else method, builder, options, _taken(under))
     given: dict[str, Any] = {"frames": frames, "size": size, "classes": classes, **options}
     if under is not None:
-        _check_options(under, network(under), (network_options or {}).keys() - {WEIGHTS})
+        theirs = {key: value for key, value in (network_options or {}).items() if key != WEIGHTS}
+        _check_network_options(under, network(under), theirs)
         given |= {"network": under, "network_options": dict(network_options or {})}
     try:
         built = _checked(name, builder(**given))
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # of options that cannot be
-        raise RegistryError(f"{name}: {error}") from error
+    except OF_OPTIONS as error:
+        raise RegistryError(_refusal(name, error, {**(network_options or {}), **options})) from error
     if weights:
         _start(built, name, weight_files(name, weights))
     return built
@@ -137,7 +140,7 @@ def _start(method: Method, name: str, files: list[Path]) -> None:
 def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options given in one heap, as (network's, method's): the network takes those that its builder names."""
     _, under = _split(name)
-    accepted = _options(network(under))[0] | {WEIGHTS} if under is not None else set()
+    accepted = _taken(under)
     theirs = {key: value for key, value in options.items() if key in accepted}
     return theirs, {key: value for key, value in options.items() if key not in accepted}
 
@@ -224,7 +227,7 @@ def _load(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         found = reduce(getattr, attribute.split("."), import_module(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends the program must not end this one
         raise RegistryError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise RegistryError(f"{target} is not a builder: it cannot be called")
@@ -238,11 +241,46 @@ def _options(builder: Callable[..., Any]) -> tuple[set[str], bool]:
     return named - RESERVED, any(p.kind == p.VAR_KEYWORD for p in parameters)
 
 
-def _check_options(name: str, builder: Callable[..., Any], options: Iterable[str]) -> None:
+def _taken(under: str | None) -> set[str]:
+    """The options that the network under a method takes."""
+    return _options(network(under))[0] | {WEIGHTS} if under is not None else set()
+
+
+def _check_network_options(name: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """As `_check_options`; a network's lists say something of each of its parts, so that none is empty."""
+    _check_options(name, builder, options)
+    for option, value in options.items():
+        if isinstance(value, list | tuple) and not value:
+            raise RegistryError(f"{name}: {_said({option: value})}: must not be empty")
+
+
+def _check_options(
+    name: str, builder: Callable[..., Any], options: Mapping[str, Any], beside: Iterable[str] = ()
+) -> None:
+    """Holds names and values of options against a builder. beside: other options that may have been meant."""
     named, any_other = _options(builder)
     for option in options:
         if option in RESERVED or (option not in named and not any_other):
-            raise _unknown(f"{name} option", option, named)
+            raise _unknown(f"{name} option", option, (named | {*beside}) - {option})
+    if options:
+        from bench.option_values import fault_of  # brings pydantic, which listing must not
+
+        for option, value in options.items():
+            if fault := fault_of(builder, option, value):
+                raise RegistryError(f"{name}: {_said({option: value})}: {fault}")
+
+
+def _refusal(name: str, error: BaseException, options: Mapping[str, Any]) -> str:
+    """What a builder raised, in one line, with the options that it got."""
+    words = " ".join(str(error).split())[:300]  # torch tells its own stack as well
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{name}: {kind}{words}" + (f" (given {_said(options)})" if options else "")
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    """Options as they are given on the command line."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in options.items()}
+    return ", ".join(f"{key}={text}" for key, text in texts.items())
 
 
 def _checked(name: str, built: Any) -> Method:

@@ -188,6 +188,7 @@ def test_every_fault_is_told_and_nothing_is_stored(folder: Path) -> None:
     [
         (None, "cannot be imported: ModuleNotFoundError"),
         ("x = 1", "cannot be imported: AttributeError"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
         ("def (", "cannot be imported: SyntaxError"),
         ("class Mine:\n    def __init__(self, width): ...", "unexpected keyword argument 'frames'"),
         ("class Mine:\n    def __init__(self, frames, size, classes): ...", "built Mine, not a bench.method.Method"),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 
 from bench import registry
 from bench.method import InputSpec, Method, Prediction, Stage
+from bench.option_values import fault_of
 from bench.policy import Policy
 from bench.recipe import Recipe
-from bench.registry import RegistryError
+from bench.registry import RegistryError, build_network
 
 
 class Toy(Method):
@@ -53,6 +60,25 @@ def alone(*, frames: int, size: int, classes: int, glances: int = 4) -> Method:
 
 def not_a_method(*, frames: int, size: int, classes: int) -> int:
     return 7
+
+
+def leaving(*, frames: int, size: int, classes: int) -> Method:
+    sys.exit(0)
+
+
+def typed(
+    *,
+    frames: int,
+    size: int,
+    classes: int,
+    flag: bool = False,
+    parts: Sequence[int] | None = None,
+    rate: float = 0.5,
+    mode: Literal["fast", "slow"] = "fast",
+    bare=7,
+    **others: Any,
+) -> Method:
+    return Toy(frames=frames, size=size, classes=classes, flag=flag, parts=parts, rate=rate, mode=mode, bare=bare)
 
 
 SIZES = {"frames": 8, "size": 32, "classes": 10}
@@ -139,7 +165,24 @@ def test_duplicates_raise_across_networks_and_methods(house: SimpleNamespace, gr
         ("wrapper/tiny_net", {"dept": 3}, "no wrapper option 'dept'; did you mean 'depth'"),
         ("wrapper/tiny_net", {"network_options": {"wdth": 3}}, "no tiny_net option 'wdth'; did you mean 'width'"),
         ("wrapper/tiny_net", {"network_options": {"frames": 3}}, "no tiny_net option 'frames'"),
-        ("alone", {"glances": 0}, "alone: glances must be positive"),
+        ("tiny_net", {"wdth": 3}, "no tiny_net option 'wdth'; did you mean 'width'"),
+        ("wrapper/tiny_net", {"wdth": 3}, "no wrapper option 'wdth'; did you mean 'width'"),
+        ("alone", {"glances": 0}, "alone: glances must be positive (given glances=0)"),
+        ("alone", {"glances": "abc"}, "alone: glances=abc: must be a whole number, not 'abc'"),
+        ("alone", {"glances": 9.5}, "glances=9.5: must be a whole number"),
+        ("alone", {"glances": True}, "glances=true: must be a whole number"),
+        ("tiny_net", {"network_options": {"width": "x"}}, "tiny_net: width=x: must be a number"),
+        ("tiny_net", {"network_options": {"width": math.nan}}, "width=NaN: must be finite"),
+        ("tiny_net", {"network_options": {"width": []}}, "width=[]: must be a number"),
+        (f"{HERE}:typed", {"flag": "maybe"}, "flag=maybe: must be true or false"),
+        (f"{HERE}:typed", {"flag": 1}, "flag=1: must be true or false"),
+        (f"{HERE}:typed", {"parts": "a"}, "parts=a: must be a list"),
+        (f"{HERE}:typed", {"parts": [1, "a"]}, "must be a whole number, not 'a'"),
+        (f"{HERE}:typed", {"rate": math.inf}, "rate=Infinity: must be finite"),
+        (f"{HERE}:typed", {"other": [math.nan]}, "other=[NaN]: must be finite"),
+        (f"{HERE}:typed", {"mode": "slwo"}, "mode=slwo: must be 'fast' or 'slow'"),
+        (f"{HERE}:typed", {"bare": "abc"}, "bare=abc: must be a number"),
+        (f"{HERE}:leaving", {}, "leaving: SystemExit: 0"),
         ("no_such_module:Thing", {}, "no_such_module:Thing cannot be imported: ModuleNotFoundError"),
         (f"{HERE}:Missing", {}, "cannot be imported: AttributeError"),
         (f"{HERE}:SIZES", {}, "is not a builder"),
@@ -155,6 +198,48 @@ def test_bad_names_and_options_are_one_clear_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"parts": [1, 2]},
+        {"parts": (1, 2)},
+        {"parts": None},
+        {"rate": 1},
+        {"mode": "slow"},
+        {"bare": 0.5},
+        {"parts": np.arange(2)},  # nothing that JSON could say
+    ],
+    ids=str,
+)
+def test_values_that_a_builder_takes_reach_it_as_they_are(house: SimpleNamespace, options: dict[str, Any]) -> None:
+    built = registry.build(f"{HERE}:typed", **SIZES, **options)
+    assert isinstance(built, Toy)
+    assert all(built.given[option] is value for option, value in options.items())
+
+
+@pytest.mark.parametrize("blocks", [[], ()])
+def test_no_list_of_a_network_is_empty(blocks: Sequence[int]) -> None:
+    for build in (partial(registry.build, network_options={"blocks": blocks}), partial(build_network, blocks=blocks)):
+        with pytest.raises(RegistryError, match=r"r2plus1d_18: blocks=\[\]: must not be empty"):
+            build("r2plus1d_18", **SIZES)
+
+
+@pytest.mark.parametrize("name", [*registry.networks(), *registry.methods()])
+def test_every_option_of_what_is_registered_says_what_it_takes(name: str) -> None:
+    builder = registry._load(registry._entries()[name][1])
+    parameters = inspect.signature(builder).parameters
+    for option in registry._options(builder)[0]:
+        assert fault_of(builder, option, parameters[option].default) == ""
+        assert fault_of(builder, option, {"no": "such"}) or option in ("expensive_options", "cheap_options")
+
+
+def test_a_module_that_ends_the_program_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RegistryError, match="leaving_module:Any cannot be imported: SystemExit: 0"):
+        registry.build("leaving_module:Any", **SIZES)
+
+
 def test_options_in_one_heap_go_to_the_network_where_it_names_them(house: SimpleNamespace) -> None:
     heap = {"width": 0.5, "depth": 3}
     assert registry.split_options("wrapper/tiny_net", heap) == ({"width": 0.5}, {"depth": 3})
@@ -165,5 +250,5 @@ def test_a_network_is_built_with_checked_options(house: SimpleNamespace) -> None
     assert isinstance(registry.build_network("tiny_net", **SIZES, width=0.5), torch.nn.Linear)
     with pytest.raises(RegistryError, match="no tiny_net option 'wdth'; did you mean 'width'"):
         registry.build_network("tiny_net", **SIZES, wdth=0.5)
-    with pytest.raises(RegistryError, match="tiny_net: width must be positive"):
+    with pytest.raises(RegistryError, match=r"tiny_net: width must be positive \(given width=0\)"):
         registry.build_network("tiny_net", **SIZES, width=0)

@@ -50,7 +50,7 @@ def check(
             first = run(method, sample)
         except Broken as broken:
             return [*problems, str(broken)]
-        except Exception as error:  # a method of others may fail in any way
+        except (Exception, SystemExit) as error:  # a method of others may fail in any way
             return [*problems, f"forward fails: {said(error)}"]
         wrong = list(lines("answer", form(method, first, len(sample))))
         if wrong:

@@ -17,11 +17,11 @@ def lines(name: str, part: Iterable[str]) -> Iterator[str]:
         yield from part
     except Broken as broken:
         yield str(broken)
-    except Exception as error:  # a method of others may fail in any way
+    except (Exception, SystemExit) as error:  # a method of others may fail in any way
         yield f"{name}: {said(error)}"
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error in one line, with the last place in it that is in none of Python's or torch's own files."""
     places = [place for place in traceback.extract_tb(error.__traceback__) if "site-packages" not in place.filename]
     where = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""

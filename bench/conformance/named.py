@@ -54,7 +54,7 @@ def conform(name: str, profile: Profile, frames: int, options: dict[str, Any], d
             bound = None if method.exact else _dense(name, options, profile, frames, classes)
         except (RegistryError, DataError):
             raise
-        except Exception as error:  # a method of others may fail in any way
+        except (Exception, SystemExit) as error:  # a method of others may fail in any way
             return [f"cannot be built: {said(error)}"]
         found = check(method.double(), samples, rebuild=build, dense=bound)
         found += lines("classes", _classes(method, samples, classes))
