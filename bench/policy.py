@@ -7,7 +7,7 @@ back; every other policy is a `Forced` table of decisions, one row a sample.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -89,6 +89,18 @@ def _draw(method: Method, uniform: dict[str, Tensor], thrift: float) -> Trace:
     return trace
 
 
+def _crossing(falling: Callable[[float], float], level: float) -> float:
+    """Where in 0..1 a falling function comes down to `level`, by bisection."""
+    above, below = 0.0, 1.0
+    for _ in range(40):
+        middle = (above + below) / 2
+        if falling(middle) > level:
+            above = middle
+        else:
+            below = middle
+    return (above + below) / 2
+
+
 def matched(
     method: Method,
     macs: int,
@@ -119,14 +131,7 @@ def matched(
         mean = float(cost[fits].double().mean()) if len(fits) else float(cost.double().mean())
         return {point: rows[fits] for point, rows in trace.items()}, mean
 
-    cheapest, dearest = 1.0, 0.0
-    for _ in range(40):
-        middle = (cheapest + dearest) / 2
-        if candidate(middle)[1] > macs:
-            dearest = middle
-        else:
-            cheapest = middle
-    trace, mean = candidate((cheapest + dearest) / 2)
+    trace, mean = candidate(_crossing(lambda thrift: candidate(thrift)[1], macs))
     if abs(mean - macs) > tolerance * macs or len(next(iter(trace.values()))) < draws:
         raise ValueError(f"no draw of {draws} decisions costs {macs} on average (nearest {mean:.0f})")
     return Forced(trace)

@@ -188,19 +188,6 @@ def _generator(seed: int, clip: Tensor) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest.digest()))
 
 
-def published_macs(usage: Sequence[float], macs: Sequence[float], policy_macs: float, skips: Sequence[int]) -> float:
-    """Multiply-adds a frame as the authors' code adds them up from the share of frames under each action.
-
-    The policy network counts on frames that are not skipped, and 1/n on those under a skip of n. `ArNet.account` says
-    the same of the same figures, but where the clip ends inside a skip: the policy network ran once for all of it. The
-    authors' figures differ besides: 0.0032768 G for the LSTM (2·1280²), which takes 0.0036700, nothing for the two
-    linear layers, and normalisation counted (ResNet-50 at 4.11 G).
-    """
-    once = [1.0] * (len(usage) - len(skips)) + [1 / skip for skip in skips]
-    ran = sum(share * part for share, part in zip(usage, once, strict=True))
-    return sum(share * cost for share, cost in zip(usage, macs, strict=True)) + ran * policy_macs
-
-
 def arnet(
     *,
     frames: int = 16,

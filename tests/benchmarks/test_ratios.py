@@ -80,12 +80,12 @@ def test_training_step_over_static(
 def test_x3d_step_by_torchs_gradients_over_ours(
     benchmark: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `bench.depthwise` saves of a training step on a CPU."""
+    """What `bench.gradients` saves of a training step on a CPU."""
     ours = training_step("x3d_m", {"frames": 16, "size": 64, "network_options": options}, 16)
 
     def theirs() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("bench.training.DepthwiseGradients", nullcontext)
+            patch.setattr("bench.training.convolution_gradients", nullcontext)
             ours()
 
     ratio(benchmark, theirs, ours, rounds=3)
