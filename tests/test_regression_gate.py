@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ from bench.cli import app
 from bench.experiment.build import build_method
 from bench.experiment.plan import Experiment
 from bench.policy import matched
-from bench.regression import check, gate, speed_lock, timing
+from bench.regression import check, costs, gate, speed_lock, timing
+from bench.regression.costs import Costs, Entry
 from bench.regression.gate import Result, Tree, against_lock, alternate
 from bench.regression.judgement import LEAST, Pair, judge
 from bench.regression.speed_lock import SpeedLock, measure_lock
@@ -300,6 +303,27 @@ def test_the_command_compares_with_a_commit(regress: Callable[..., tuple[int, st
     code, out, err = regress()
     assert code == 1 and "m: regressed, 0.900 of the base's speed" in out and "[1/1] m: regressed" in err
     assert regress("--costs-only")[0] == 0
+
+
+def ended(entry: Entry) -> Costs:
+    """Of a process that counts: killed, as for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_killed_count_is_no_regression(
+    regress: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(check, "PROCESSES", 2)
+    monkeypatch.setattr(check, "entries", lambda tables: [Entry("r2plus1d_18", 2, 16, 2)])
+    monkeypatch.setattr(costs, "_costs_or_reason", ended)
+    code, out, _ = regress("--costs-only", "--json")
+    answer = json.loads(out)
+    assert code == answer["code"] == 2 and answer["costs"] == []
+    assert answer["unmeasured"] == ["costs: a process that counts was killed"]
+    code, out, err = regress("--costs-only", "--update")
+    assert code == 2 and out == "" and err == "error: costs: a process that counts was killed\n"
+    assert (tmp_path / "reference" / "costs.json").read_text() == "{}"
 
 
 def test_the_command_without_a_base(regress: Callable[..., tuple[int, str, str]], checkout: Path) -> None:

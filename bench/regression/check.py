@@ -12,7 +12,7 @@ from typing import Any
 
 import bench
 from bench.files import write_atomically
-from bench.regression.costs import Offender, compare, entries, measure, read_lock, write_lock
+from bench.regression.costs import CountingError, Offender, compare, entries, measure, read_lock, write_lock
 from bench.regression.gate import Result, Tell, against_commit, against_lock, described
 from bench.regression.speed_lock import SpeedLock, changed_speeds, measure_lock, read_speed_lock
 from bench.regression.timing import GateError, Setting, Time, gated_policies, run_speed
@@ -84,7 +84,11 @@ def check(base: str, costs_only: bool, tell: Tell) -> Answer:
     costs, speeds = locks()
     locked, locked_speeds = read_lock(costs), None if costs_only else read_speed_lock(speeds)
     tell(f"counting {len(locked)} entries of {costs.name}")
-    answer = Answer(compare(locked, measure(entries([load(id) for id in ids()]), PROCESSES)))
+    answer = Answer()
+    try:
+        answer.offenders = compare(locked, measure(entries([load(id) for id in ids()]), PROCESSES))
+    except CountingError as error:
+        answer.unmeasured.append(str(error))
     if not costs_only:
         _speeds(answer, base, locked_speeds, tell)
     return answer
@@ -95,6 +99,7 @@ def update(costs_only: bool, tell: Tell) -> list[str]:
 
     Raises:
         LockError: a lock that cannot be read, or an entry that cannot be counted.
+        CountingError: a process that counts is gone.
         GateError: a speed that cannot be measured.
     """
     costs, speeds = locks()

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +36,10 @@ SIZE, CLASSES = 224, 200
 
 class LockError(Exception):
     """A lock cannot be used, or cannot be written; the message names the file and what to do."""
+
+
+class CountingError(Exception):
+    """Costs could not be counted, for a reason that says nothing about them."""
 
 
 class Costs(Strict):
@@ -112,14 +117,21 @@ def _rows(tables: Sequence[Table]) -> Iterator[Entry]:
 
 
 def measure(chosen: Sequence[Entry], processes: int = 1) -> dict[str, Costs | str]:
-    """The costs of each entry by its label, or why they cannot be stated. What several rows name is built once."""
+    """The costs of each entry by its label, or why they cannot be stated. What several rows name is built once.
+
+    Raises:
+        CountingError: a process that counts is gone.
+    """
     builds = list(dict.fromkeys(replace(entry, row="") for entry in chosen))
     if processes == 1:
         found = list(map(_costs_or_reason, builds))
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
-            found = list(pool.map(_costs_or_reason, builds))
+            try:
+                found = list(pool.map(_costs_or_reason, builds))
+            except BrokenProcessPool:
+                raise CountingError("costs: a process that counts was killed") from None
     of_build = dict(zip(builds, found, strict=True))
     return {entry.label: of_build[replace(entry, row="")] for entry in chosen}
 
