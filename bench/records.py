@@ -217,11 +217,13 @@ def sample_bytes(path: Path, record: Sampled) -> bytes:
     """
     if record.samples_file is None:
         raise RecordError(f"{path}: has no per-sample table")
-    file = path.parent / Path(record.samples_file).name
+    if Path(record.samples_file).name != record.samples_file:
+        raise RecordError(f"{path}: samples_file: {record.samples_file!r} is not the name of a file beside it")
+    file = path.parent / record.samples_file
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise RecordError(f"{file}: {error.strerror}") from error
+        raise RecordError(f"{file}: {error.strerror}; {path.name} names it") from error
     if hashlib.sha256(data).hexdigest() != record.samples_sha256:
         raise RecordError(f"{file}: checksum differs from the one in {path.name}")
     return data

@@ -7,7 +7,7 @@ import pytest
 from bench import profiles
 from bench.accuracy.detection import key_frame
 from bench.accuracy.segmentation import counts
-from bench.records import Figure, RecordError, Store
+from bench.records import Figure, RecordError, Store, sample_bytes
 from bench.tables import TableError, load
 from bench.tables.figures import FIGURES
 from bench.tables.join import Joined, join
@@ -216,6 +216,22 @@ def test_records_without_per_video_tables_give_figures_but_no_verdict(write, tmp
     found = table.rows["8f-sp2"][0].cells["gflops_avg"].found
     assert found is not None and found.value == pytest.approx(0.1) and np.isnan(found.low)
     assert verdict(table, "8f-sp2-cost").reason == "no per-video figures were stored"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../../../../etc/passwd", "samples_file: '../../../../etc/passwd' is not the name of a file beside it"),
+        ("nowhere.parquet", "No such file or directory; {record} names it"),
+    ],
+)
+def test_a_per_video_table_that_is_not_there_names_its_record(write, tmp_path: Path, name: str, said: str) -> None:
+    record = write()
+    path = Store(tmp_path / "runs").path(record.identity)
+    with pytest.raises(RecordError) as caught:
+        sample_bytes(path, record.model_copy(update={"samples_file": name}))
+    assert str(caught.value).endswith(said.format(record=path.name)) and path.name in str(caught.value)
 
 
 def test_a_changed_per_video_table_is_refused(write, tmp_path: Path) -> None:
