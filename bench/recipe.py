@@ -1,8 +1,12 @@
 """The training budget that a profile grants a method."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+LARGEST_SEED = 2**63 - 1
+"""From 0: what NumPy, torch, TOML and 64-bit columns of tables all bear."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,21 @@ class Recipe:
         """Checks what a profile gives.
 
         Raises:
-            ValueError: a number that cannot be.
+            ValueError: a number that cannot be; names its field.
         """
-        if min(self.epochs, self.batch, self.accumulate) < 1 or self.lr <= 0 or not 0 <= self.warmup < 1:
-            raise ValueError("epochs, batch and accumulate must be 1 or more, lr above 0, warmup in 0..1")
+        right = {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "lr": (0 < self.lr < math.inf, "finite and above 0"),
+            "momentum": (0 <= self.momentum < 1, "0 or more and below 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "finite and 0 or more"),
+            "warmup": (0 <= self.warmup < 1, "0 or more and below 1"),
+            "clip_norm": (0 <= self.clip_norm < math.inf, "finite and 0 or more"),
+            "accumulate": (self.accumulate >= 1, "1 or more"),
+        }  # NaN is in no range
+        for field, (fits, words) in right.items():
+            if not fits:
+                raise ValueError(f"{field} must be {words}, not {getattr(self, field)}")
 
     def divided(self, shares: Sequence[float]) -> list[int]:
         """Epochs of stages that get `shares` of them all: whole numbers that add up to `epochs`.

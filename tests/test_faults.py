@@ -37,7 +37,7 @@ def test_the_first_fault_is_one_line_with_its_place_if_it_has_one(given: Any, sa
     [
         (("epochs = 10", "epoch = 10"), "recipe.epoch: no such field; did you mean 'epochs'?"),
         (("epochs = 10", 'epochs = "ten"'), "recipe.epochs: must be a whole number, not 'ten'"),
-        (("epochs = 10", "epochs = 0"), "recipe: epochs, batch and accumulate must be 1 or more"),
+        (("epochs = 10", "epochs = 0"), "recipe: epochs must be 1 or more, not 0"),
         (("seeds = [0]", "sedes = [0]"), "sedes: no such field; did you mean 'seeds'?"),
         (("seeds = [0]", 'seeds = "all"'), "seeds: must be a list, not 'all'"),
         (("crops = 1", "crops = 2"), "views.crops: must be 1 or 3, not 2"),
@@ -63,7 +63,7 @@ def test_the_first_fault_is_one_line_with_its_place_if_it_has_one(given: Any, sa
         ),
         (
             ("size = 24", "size = 24\nfitted = { i3d = { recipe = { warmup = 2 } } }"),
-            "fitted.i3d.recipe: epochs, batch and accumulate must be 1 or more",
+            "fitted.i3d.recipe: warmup must be 0 or more and below 1, not 2.0",
         ),
         (("size = 24", "size = 24\nfolds = [0, 1, 0]"), "folds: a fold is named twice"),
     ],

@@ -6,13 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import profiles
 from bench.experiment.plan import plan
 from bench.profiles import Fitted, ProfileError
+from bench.recipe import LARGEST_SEED
 from bench.tables.paths import published
 
 PUBLISHED = ("mini_kinetics_200", "kinetics_400", "moments_in_time", "jhmdb", "ade20k", "activitynet")
@@ -64,11 +68,28 @@ def test_learning_rates_follow_the_batch_linearly(batch: int) -> None:
 def test_a_fitted_recipe_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     text = Path(profiles.__file__).with_name("kinetics_400.toml").read_text()
     file = tmp_path / "mine.toml"
-    for wrong, message in (("lrr = 0.01", "lrr"), ("lr = -1.0", "lr above 0"), ("batch = 0", "batch")):
+    for wrong, message in (("lrr = 0.01", "lrr"), ("lr = -1.0", "lr must be .* not -1.0"), ("batch = 0", "batch")):
         file.write_text(text.replace("lr = 0.01", wrong))
         with pytest.raises(ProfileError, match=message) as caught:
             profiles.load(str(file))
         assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("field", ["seeds", "other_seeds"])
+def test_seeds_that_nothing_can_be_drawn_from_are_refused(field: str, tmp_path: Path) -> None:
+    text = Path(profiles.__file__).with_name("quick.toml").read_text()
+    file = tmp_path / "mine.toml"
+    for seed, words in ((-1, "0 or more"), (LARGEST_SEED + 1, f"{LARGEST_SEED} or less")):
+        file.write_text(text.replace(f"\n{field} = [0]", f"\n{field} = [0, {seed}]"))
+        with pytest.raises(ProfileError, match=rf"mine.toml: {field}.1: must be {words}, not {seed}"):
+            profiles.load(str(file))
+
+
+def test_the_largest_seed_is_one() -> None:
+    assert torch.manual_seed(LARGEST_SEED).initial_seed() == LARGEST_SEED
+    assert 0 <= np.random.default_rng([LARGEST_SEED, 0, 1]).random() < 1
+    assert pd.Series([LARGEST_SEED]).dtype == np.int64
 
 
 def test_no_two_settings_share_a_digest() -> None:

@@ -12,12 +12,15 @@ import typer
 
 from bench.commands.messages import stop, tell
 from bench.commands.options import DATA, METHOD, DataRoot, Frames, Json, Name, Options, ProfileName, Results, named
+from bench.recipe import LARGEST_SEED
 
 app = typer.Typer()
 
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", help="By default the profile's; may be repeated.", rich_help_panel=METHOD),
+    typer.Option(
+        "--seed", min=0, max=LARGEST_SEED, help="By default the profile's; may be repeated.", rich_help_panel=METHOD
+    ),
 ]
 AllFrames = Annotated[
     list[int] | None,

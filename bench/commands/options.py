@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ import typer
 from typer import Option
 
 from bench import registry
+from bench.recipe import LARGEST_SEED
 
 METHOD, DATA, CLOCK, ROW = "What is run", "On what data", "How it is timed", "A published row instead"
 AGAIN, READ = "A stored timing instead", "How videos are read"
@@ -24,7 +26,9 @@ Options = Annotated[
     list[str] | None,
     Option("--option", metavar="KEY=VALUE", help="An option of the method; may be repeated.", rich_help_panel=METHOD),
 ]
-Seed = Annotated[int, Option(help="Seed of weights and of every draw.", rich_help_panel=METHOD)]
+Seed = Annotated[
+    int, Option(min=0, max=LARGEST_SEED, help="Seed of weights and of every draw.", rich_help_panel=METHOD)
+]
 Policy = Annotated[
     str,
     Option(
@@ -121,6 +125,22 @@ Devices = Annotated[
 Link = Annotated[
     float, Option(min=0.001, help="With --devices: GB a second assumed between devices, where nothing is measured.")
 ]
+
+
+def only(ctx: typer.Context, chosen: str, fitting: Collection[str]) -> None:
+    """Refuses flags beside `chosen` that would change nothing. fitting: parameters of the command that may be given.
+
+    Raises:
+        BadParameter: one is given on the command line that is not fitting.
+    """
+    extra = [
+        one.opts[0]
+        for one in ctx.command.params
+        if one.name and one.name not in fitting
+        if (source := ctx.get_parameter_source(one.name)) and source.name == "COMMANDLINE"
+    ]
+    if extra:
+        raise typer.BadParameter(f"{', '.join(extra)} {'do' if extra[1:] else 'does'} not go with {chosen}")
 
 
 def counts(given: str) -> list[int]:

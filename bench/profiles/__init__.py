@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from bench.faults import first_fault
-from bench.recipe import Recipe
+from bench.faults import first_fault, hint
+from bench.recipe import LARGEST_SEED, Recipe
 from bench.records import Strict
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 LATE: tuple[tuple[str, str, Any], ...] = (
     ("", "scales", [1.0]),
@@ -113,8 +115,8 @@ class Profile(Strict):
     fitted: dict[str, Fitted] = Field(default_factory=dict)
     tables: list[str]
     frames: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    other_seeds: list[int] = Field(default_factory=lambda told: told["seeds"])
+    seeds: list[Seed] = Field(min_length=1)
+    other_seeds: list[Seed] = Field(default_factory=lambda told: told["seeds"])
     main_rows: list[str] = Field(default_factory=list)
     methods: list[str | Chosen] = Field(default_factory=list)
     set_costs: dict[str, str] = Field(default_factory=dict)
@@ -233,7 +235,7 @@ def load(name: str) -> Profile:
     elif name in names():
         path = Path(str(resources.files(__package__) / f"{name}.toml"))
     else:
-        raise ProfileError(f"no profile {name!r}; there are {', '.join(names())}, or give a path ending in .toml")
+        raise ProfileError(f"no profile {name!r}, nor a path ending in .toml; {hint(name, names())}")
     try:
         return Profile.model_validate(tomllib.loads(path.read_text()))
     except ValidationError as error:
