@@ -64,9 +64,11 @@ def _of_branches(errors: Sequence[Mapping[str, Any]], schema: Any) -> tuple[Sequ
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """What was meant by a name that there is not, or what there is."""
-    near = get_close_matches(name, sorted(known), 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+    """What was meant by a name that there is not, if only the method of a method/network, or what there is."""
+    near = get_close_matches(name, sorted(known), 1) or [
+        whole for whole in sorted(known) if get_close_matches(name, whole.split("/")[:1])
+    ]
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(sorted(known))}"
 
 
 def _said(alike: Sequence[Mapping[str, Any]], known: Collection[str]) -> str:

@@ -128,8 +128,22 @@ def test_plan_runs_shared_rows_once_and_main_rows_with_more_seeds(tiny: Profile)
     assert [e.seed for e in planned if e.method == "r2plus1d_18"] == [0]
     with pytest.raises(ExperimentError, match="table4: profile tiny measures table10"):
         plan(tiny, ["table4"], None)
-    with pytest.raises(ExperimentError, match="none of its rows fits method nothing"):
-        plan(tiny, None, ["nothing"])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("nothing", "there are r2plus1d_18, vared/r2plus1d_18"),
+        ("vared/r2plus1d_81", "did you mean 'vared/r2plus1d_18'"),
+        ("vared", "did you mean 'vared/r2plus1d_18'"),
+        ("vaerd", "did you mean 'vared/r2plus1d_18'"),
+    ],
+)
+def test_a_method_that_no_row_has_is_not_left_out_without_a_word(tiny: Profile, method: str, words: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        plan(tiny, None, ["r2plus1d_18", method])
+    assert str(caught.value).startswith(f"profile tiny: none of its rows fits method {method}; {words}")
 
 
 def test_plan_adds_the_profiles_own_methods(tiny: Profile) -> None:
@@ -284,7 +298,7 @@ def test_broken_records_and_profiles_are_one_line(tiny: Profile, tmp_path: Path)
     (tmp_path / "typo.toml").write_text(TOML.replace("epochs = 3", "epoch = 3"))
     with pytest.raises(ProfileError, match=r"typo\.toml: recipe\.epoch"):
         profiles.load(str(tmp_path / "typo.toml"))
-    with pytest.raises(ProfileError, match="no profile 'quik'"):
+    with pytest.raises(ProfileError, match=r"no profile 'quik'.*did you mean 'quick'"):
         profiles.load("quik")
 
 

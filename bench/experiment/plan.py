@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.faults import hint
 from bench.profiles import Chosen, Profile
 from bench.tables import schema
 
@@ -35,11 +36,13 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
     """What the chosen tables (default: the profile's, and its methods) need, each experiment once, short clips first.
 
     Raises:
-        ExperimentError: a table that the profile does not measure, a main row that there is not, or nothing to run.
+        ExperimentError: a table that the profile does not measure, a main row or method that there is not, or nothing
+            to run.
     """
     for table in tables or []:
         if table not in profile.tables:
             raise ExperimentError(f"{table}: profile {profile.name} measures {', '.join(profile.tables)}")
+    _check_methods(profile, tables, methods)
     found: dict[Experiment, None] = {}
     mains = set(profile.main_rows)
     for table in tables or profile.tables:
@@ -63,6 +66,22 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
     if not found:
         raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
+
+
+def _check_methods(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] | None) -> None:
+    """Each of `methods`, at whatever length of clips, must be there: else what was meant is left out without a word.
+
+    Raises:
+        ExperimentError: one is not; says what was meant.
+    """
+    rows = [row for table in tables or profile.tables for row in schema.load(table).rows]
+    known = {row.experiment.method for row in rows if row.experiment}
+    if not tables:
+        known |= {one if isinstance(one, str) else one.method for one in profile.methods}
+    for method in methods or []:
+        if method not in known:
+            what = f"profile {profile.name}: none of its rows fits method {method}"
+            raise ExperimentError(f"{what}; {hint(method, known)}")
 
 
 def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
