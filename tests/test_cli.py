@@ -23,7 +23,7 @@ from bench.experiment.plan import ExperimentError
 from bench.method import InputSpec, Method, Prediction, Stage
 from bench.policy import Policy
 from bench.profiles import ProfileError
-from bench.recipe import Recipe
+from bench.recipe import LARGEST_SEED, Recipe
 from bench.records import Figure, Identity, Record, RecordError
 from bench.registry import RegistryError
 from bench.tables.schema import TableError
@@ -186,6 +186,9 @@ def test_cost_needs_either_a_name_or_a_table(words: list[str]) -> None:
         (["cost", "--table", "arnet"], "no row states the size"),
         (["cost", "r2plus1d_18", "--option", "frames=8"], "frames is no --option"),
         (["train", "r2plus1d_18", "--profile", "no/such.toml"], "no/such.toml"),
+        (["train", "r2plus1d_18", "--profile", "quik"], "did you mean 'quick'"),
+        (["train", "r2plus1d_18", "--option", "widht=9", "--results", "OUT"], "did you mean 'width'"),
+        (["reproduce", "--method", "vaerd", "--results", "OUT"], "did you mean 'vared/r2plus1d_18'"),
         (["report", "--only", "tabel1", "--out", "OUT"], "did you mean 'table1'"),
     ],
 )
@@ -194,6 +197,32 @@ def test_bad_names_end_with_one_line_and_exit_2(words: list[str], hint: str, tmp
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert hint in result.stderr
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("seed", "limit"), [(-1, 0), (LARGEST_SEED + 1, LARGEST_SEED), (10**22, LARGEST_SEED)])
+@pytest.mark.parametrize("command", ["train", "evaluate", "speed", "inspect", "compare"])
+def test_seeds_are_held_against_what_can_be_drawn_from(command: str, seed: int, limit: int) -> None:
+    result = run(command, "r2plus1d_18", "--seed", str(seed), "--profile", "no/such.toml")
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert "--seed" in said and f"or equal to {limit} " in said
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("cost --table table1 --size 64", "--size does not go with --table"),
+        ("cost --table table1 --option width=8 --frames 16", "--frames, --option do not go with --table"),
+        ("speed --check F --batch 32 --policy foo --size 7", "--policy, --size, --batch do not go with --check"),
+        ("speed --check F --no-such", "No such option"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(words: str, said: str) -> None:
+    result = run(*words.split())
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
 def raising(error: BaseException) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from bench.commands.messages import stop
 from bench.commands.options import (
     Json,
     named,
+    only,
 )
 
 app = typer.Typer()
@@ -18,6 +19,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: vared-bench cost r2plus1d_18 --frames 8 --size 128 --json")
 def cost(
+    ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
     table: Annotated[
         str | None, typer.Option(help="Every static row of a published table instead, at its own size; or all.")
@@ -39,6 +41,7 @@ def cost(
     if (name is None) == (table is None):
         raise typer.BadParameter("give either NAME or --table")
     if table is not None:
+        only(ctx, "--table", ("table", "as_json"))
         _cost_of_table(table, as_json)
         return
     from bench.answers.cost import cost_answer, print_cost

@@ -33,6 +33,7 @@ from bench.commands.options import (
     Threads,
     Untrained,
     named,
+    only,
     pairs,
 )
 
@@ -44,6 +45,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: vared-bench speed vared/r2plus1d_18 --policy all --profile quick --frames 8 --batch 8")
 def speed(
+    ctx: typer.Context,
     a: Annotated[str | None, typer.Argument(help="A network, a method, or method/network.")] = None,
     b: Annotated[
         str | None,
@@ -90,6 +92,7 @@ def speed(
     if [a is None, table is None, not check].count(False) != 1 or (row and table is None):
         raise typer.BadParameter("give either A or --table or --check; --row goes with --table")
     if check:
+        only(ctx, "--check", ("check", "results", "data_root", "as_json"))
         _check_timings(check, results, data_root, as_json)
     if table and (b or option or policy != "learned" or frames or size or classes or decode):
         raise typer.BadParameter("a published row has its own methods, options, policy and input, without decoding")
