@@ -452,6 +452,22 @@ class Broken(EarlyExit):
         return prediction
 
 
+class Leaving(EarlyExit):
+    """Ends the program, as if all were well."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        raise SystemExit(0)
+
+
+class LeavingLater(EarlyExit):
+    """Ends the program when it is told what to decide."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        if isinstance(policy, Forced):
+            raise SystemExit(0)
+        return super().forward(sample, policy)
+
+
 class Greedy(Toy):
     """Trains longer than it was granted."""
 
@@ -494,6 +510,8 @@ class Greedy(Toy):
         (Wide, "more than 8"),
         (Silent, "only one of trace and decisions() names ['exit']"),
         (Broken, "forced decisions: IndexError: out of range"),
+        (Leaving, "forward fails: SystemExit: 0"),
+        (LeavingLater, "forced decisions: SystemExit: 0"),
         (Greedy, "take 14"),
     ],
 )
