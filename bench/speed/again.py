@@ -106,6 +106,8 @@ def _looked_up(path: Path, record: SpeedRecord, results: Path, data_root: Path |
     if (now.revisions, now.trained) != (then.revisions, then.trained):
         told = [_revised(who) for who in (then, now)]
         return Checked(path, record, refused=UNLIKE, reason=f"stored of {told[0]}; this is {told[1]}")
+    if then.setting and now.setting != then.setting:
+        return Checked(path, record, refused=UNLIKE, reason="data or settings are not those that were timed")
     return Checked(path, record)
 
 

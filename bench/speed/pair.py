@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -222,14 +224,31 @@ class Pair:
             profile=setting.profile.name,
             dataset=self.dataset.name + (", decoded in time" if setting.decode else ""),
             seed=setting.seed,
-            trained=all(side.trained for side in self.sides.values() if side.method.decisions() or side is a),
+            trained=self._trained,
             device=environment()["processor"],
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             revisions=[a.method.revision, b.method.revision, self.dataset.revision],
             b_policy=self.b_policy,
             processes=place()[1],
+            setting=self._digest,
         )
+
+    @property
+    def _trained(self) -> bool:
+        """Whether what is timed decides, or else is, as trained."""
+        sides = self.sides.values()
+        return all(side.trained for side in sides if side.method.decisions() or side is self.sides["a"])
+
+    @property
+    def _digest(self) -> str:
+        """Of the data, of what the profile says of networks, methods and clips, and of what training hangs on."""
+        profile, sides = self.setting.profile, self.sides.values()
+        told = profile.model_dump(mode="json", include={"network", "sampling", "stride", "dataset_options"})
+        told["method"] = [profile.method_setting(side.name.partition("/")[0]) for side in sides]
+        told["trained"] = profile.setting if self._trained else ""
+        told["data"] = self.dataset.fingerprint
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def protocol(self) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class SpeedIdentity(Strict):
     "" where it is the same. A method without a network under it is timed against itself with all gates on ("all").
     device: the name of the processor or GPU. revisions: of a, of b and of the data set. processes: that torchrun
     started and that timed the same at once, each its own device; what several found is no measure of one alone.
+    setting: digest of the data and of what of the profile a speed hangs on, "" in records from before it was told.
     """
 
     a: str
@@ -78,6 +79,7 @@ class SpeedIdentity(Strict):
     revisions: list[int]
     b_policy: Literal["", "all"] = ""
     processes: int = 1
+    setting: str = ""
 
     @property
     def id(self) -> str:

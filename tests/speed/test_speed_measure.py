@@ -26,7 +26,7 @@ from bench.speed.again import job_of
 from bench.speed.ceilings import CeilingError, Ceilings
 from bench.speed.measure import SpeedStore
 from bench.speed.pair import Job, Setting
-from bench.speed.record import SpeedError, SpeedRecord
+from bench.speed.record import SpeedError, SpeedIdentity, SpeedRecord
 
 EXIT, NETWORK = f"{__name__}:exits", f"{__name__}:network"
 CLOCK = FakeClock()
@@ -260,7 +260,8 @@ def test_what_is_compiled_is_compiled_with_its_weights(
 def test_half_precision_and_reading_in_time(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "clock_of", lambda device: Steps())
     given = {"policy": "all", "rounds": 6, "batch": 8, "precision": "bf16"}
-    found = timed("r2plus1d_18", "r2plus1d_18", profile, tmp_path, decode=True, **given)
+    wider = profile.model_copy(update={"network": {**profile.network, "width": 8}})  # of two channels rounding is too much
+    found = timed("r2plus1d_18", "r2plus1d_18", wider, tmp_path, decode=True, **given)
     assert found.status == "done", found.reason
     assert 0 < found.protocol["answers"]["a"]["error"] < 0.05 and found.protocol["decode"]
     assert found.identity.dataset == "toys, decoded in time"
@@ -388,6 +389,28 @@ def test_a_failed_timing_ends_with_exit_1_and_its_reason(command: list[str]) -> 
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"network": {"width": 4, "blocks": [1, 1, 1, 1], "stem": [3, 3, 3]}},
+        {"dataset_options": {"test_videos": 7}},
+        {"method": {"vared": {"leak": 0.1}}},
+        {"stride": 2},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_profile_of_the_same_name_is_timed_on_its_own(
+    other: dict[str, Any], profile: Profile, tmp_path: Path
+) -> None:
+    def found(profile: Profile) -> SpeedIdentity:
+        job = Job("vared/r2plus1d_18", "r2plus1d_18", {}, {}, Setting(profile, 4, policy="all"))
+        return measure.identity_of(job, tmp_path, None)
+
+    changed = found(Profile.model_validate(profile.model_dump() | other))
+    assert changed.id != found(profile).id and changed == found(profile).model_copy(update={"setting": changed.setting})
+    assert found(profile.model_copy(update={"seeds": [5], "description": "x"})).id == found(profile).id
+
+
+@pytest.mark.parametrize(
     ("change", "code", "verdict"),
     [({}, 0, "agrees"), ({"device": "H100"}, 2, "another device"), ({"threads": 99}, 0, "agrees")],
 )
@@ -417,7 +440,7 @@ def test_all_are_looked_up_before_the_first_is_timed_and_one_that_is_unlike_does
     command: list[str], profile: Profile, tmp_path: Path
 ) -> None:
     stored = timed(EXIT, NETWORK, profile, tmp_path, policy="all")
-    changes = ({"revisions": [7, 1, 4]}, {"processes": 2}, {"device": "H100"}, {})
+    changes = ({"revisions": [7, 1, 4]}, {"processes": 2}, {"device": "H100"}, {"setting": "x"}, {})
     store, now = SpeedStore(tmp_path / "elsewhere"), CLOCK.now
     told = [stored.identity.model_copy(update=change) for change in changes]
     for who in told:
@@ -427,9 +450,12 @@ def test_all_are_looked_up_before_the_first_is_timed_and_one_that_is_unlike_does
     assert result.exit_code == 2 and CLOCK.now == now  # nothing was timed
     reasons = [one["reason"] for one in json.loads(result.stdout)]
     assert "revision 7" in reasons[0] and "2 processes" in reasons[1] and "stored on H100" in reasons[2]
+    assert "settings" in reasons[3]
     result = run(*paths, "--json", "--results", str(tmp_path))
     unlike = "cannot be held against it"
-    assert [one["verdict"] for one in json.loads(result.stdout)] == [unlike, unlike, "another device", "agrees"]
+    assert [one["verdict"] for one in json.loads(result.stdout)] == [
+        unlike, unlike, "another device", unlike, "agrees"
+    ]  # fmt: skip
     assert CLOCK.now > now
 
 

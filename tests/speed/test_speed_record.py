@@ -40,7 +40,7 @@ def test_an_id_is_readable_stable_and_of_everything() -> None:
         "a": "x", "a_options": {}, "b": "x", "b_options": {"w": 8}, "frames": 9, "size": 9, "classes": 9, "batch": 9,
         "precision": "bf16", "policy": "all", "profile": "x", "dataset": "x", "seed": 9, "trained": True,
         "device": "other", "threads": 9, "torch": "x", "revisions": [4, 1, 1],
-        "b_policy": "all", "processes": 2,
+        "b_policy": "all", "processes": 2, "setting": "x",
     }  # fmt: skip
     assert changes.keys() == SpeedIdentity.model_fields.keys()
     ids = {identity(**{field: value}).id for field, value in changes.items()} | {identity().id}
