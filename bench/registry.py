@@ -8,6 +8,7 @@ name alone means its static form.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -126,6 +127,19 @@ def weight_files(name: str, given: Any) -> list[Path]:
     if not isinstance(files, list | tuple) or not all(isinstance(file, str) for file in files):
         raise RegistryError(f"{name}: weights: {given!r} is no path")
     return [Path(file) for file in files]
+
+
+def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they stand in records: for the files of weights to start from, which may change, what is in them.
+
+    Raises:
+        RegistryError: what is given as weights is no path.
+        OSError: a file cannot be read.
+    """
+    if WEIGHTS not in options:
+        return dict(options)
+    contents = (file.read_bytes() for file in weight_files(name, options[WEIGHTS]))
+    return {**options, WEIGHTS: ",".join(f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents)}
 
 
 def _start(method: Method, name: str, files: list[Path]) -> None:

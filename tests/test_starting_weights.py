@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tables.clocked import timing
 
 from bench import registry
+from bench.answers.compare import answer
 from bench.data.cutting import normalised
-from bench.experiment.plan import Experiment
+from bench.environment import environment
+from bench.experiment.plan import Experiment, frozen
 from bench.experiment.run import Run
 from bench.method import InputSpec
 from bench.profiles import load
+from bench.records import Identity, Record, Store
+from bench.speed import again
+from bench.speed.again import job_of
+from bench.speed.pair import Pair, Setting, job
+from bench.speed.record import SpeedIdentity
 from bench.weights import METADATA, WeightsError
 
 SMALL: dict[str, Any] = {"width": 4, "blocks": (1, 1, 1, 1)}
@@ -102,6 +110,48 @@ def test_a_run_hangs_on_the_content_of_its_weights_and_not_on_their_path(stored:
         ids.append(Run(Experiment("r2plus1d_18", options, 8, 0), profile, tmp_path, None).identity)
     assert ids[0] == ids[1] != ids[2]
     assert str(tmp_path) not in ids[0].model_dump_json()
+
+
+def test_a_timing_and_an_answer_name_weights_as_the_record_does(stored: Path, tmp_path: Path) -> None:
+    sizes = {"train_videos": 4, "validation_videos": 4, "test_videos": 4}
+    profile = load("quick").model_copy(update={"dataset_options": sizes, "network": SMALL})
+    options, results = {"weights": str(stored)}, tmp_path / "runs"
+
+    def identities() -> tuple[Identity, SpeedIdentity]:
+        record = Run(Experiment("r2plus1d_18", frozen(options), 8, 0), profile, results, None).identity
+        return record, Pair(job("r2plus1d_18", None, options, Setting(profile, 8)), results, None).identity
+
+    before, clocked = identities()
+    assert clocked.a_options == clocked.b_options == before.options == registry.by_content("r2plus1d_18", options)
+    Store(results / "records").write(Record(identity=before, status="failed", reason="nothing"))
+    stores = [("yours", results / "records")]
+    (form,) = answer("r2plus1d_18", options, profile, [8], None, stores)["forms"]
+    assert form["reason"] == "failed: nothing"
+    torch.manual_seed(9)
+    network = registry.build_network("r2plus1d_18", frames=4, size=16, classes=5, **SMALL)
+    said = {"network": "r2plus1d_18", "classes": 5, "normalisation": NORMALISATION}
+    save_file(network.state_dict(), stored, {METADATA: json.dumps(said)})
+    after, anew = identities()  # other content under the same path
+    assert after.id != before.id and anew.id != clocked.id
+    assert answer("r2plus1d_18", options, profile, [8], None, stores)["forms"] == []
+
+
+def test_a_stored_timing_is_done_again_from_its_files_if_they_hold_what_they_did(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, options = {"weights": str(stored)}, registry.by_content("r2plus1d_18", {"weights": str(stored)})
+    record = timing(a="r2plus1d_18", a_options=options, b_options=options, profile="quick", trained=False)
+    assert record.a and record.b
+    forms = {"a": record.a.model_copy(update={"options": given}), "b": record.b.model_copy(update={"options": given})}
+    record = record.model_copy(update=forms)
+    assert job_of(record).a_options == job_of(record).b_options == given
+    here = {"device": environment()["processor"], "threads": 2, "torch": torch.__version__}
+    record = record.model_copy(update={"identity": record.identity.model_copy(update=here)})
+    other = record.identity.model_copy(update={"a_options": {"weights": "sha256:other"}})
+    monkeypatch.setattr(again, "identity_of", lambda *_: other)
+    assert again._looked_up(tmp_path, record, tmp_path, None).reason.startswith("the weights to start from are not")
+    monkeypatch.setattr(again, "identity_of", lambda *_: record.identity)
+    assert again._looked_up(tmp_path, record, tmp_path, None).refused is None
 
 
 IMAGES = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}

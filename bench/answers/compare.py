@@ -10,6 +10,7 @@ from typing import Any
 from bench.accuracy.intervals import Interval
 from bench.answers.table import print_table
 from bench.profiles import Profile
+from bench.registry import by_content
 from bench.tables.comparison import Control, Line, compare, described
 from bench.tables.join import join
 from bench.tables.newcomer import is_new, with_method
@@ -35,12 +36,16 @@ def answer(
     """Everything that the records say of a method at these frames under a profile, as JSON has it.
 
     Broken records are left out; the report, which comes with this answer, names them.
+
+    Raises:
+        OSError: weights to start from cannot be read.
     """
     broken: list[str] = []
+    recorded = by_content(method, options)
     found, timed = blocks(stores, broken), timings(stores, broken)
     forms = []
     for count in frames:
-        own = Experiment.model_construct(method=method, options=dict(options), frames=count)
+        own = Experiment.model_construct(method=method, options=recorded, frames=count)
         here = [block for block in found if block.setting in (profile.setting, profile.across_folds) and block.of(own)]
         forms += [_form(own, block, timed, table) for block in here]
     return {

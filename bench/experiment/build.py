@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +75,9 @@ def check_names(profile: Profile) -> None:
 
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
     """Everything that the result hangs on; of weights to start from, their content and not their path."""
-    options = dict(experiment.options)
-    if registry.WEIGHTS in options:
-        files = registry.weight_files(experiment.method, options[registry.WEIGHTS])
-        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        options[registry.WEIGHTS] = ",".join(f"sha256:{digest}" for digest in digests)
     return Identity(
         method=experiment.method,
-        options=options,
+        options=registry.by_content(experiment.method, dict(experiment.options)),
         frames=experiment.frames,
         size=profile.size,
         profile=profile.name,

@@ -16,6 +16,7 @@ from bench.profiles import Profile
 from bench.speed.measure import Announce, identity_of, timed_anew
 from bench.speed.pair import Job, Setting
 from bench.speed.record import Span, SpeedError, SpeedIdentity, SpeedRecord
+from bench.weights import WeightsError
 
 Verdict = Literal["agrees", "differs", "another device", "failed", "cannot be held against it"]
 UNLIKE: Verdict = "cannot be held against it"
@@ -99,10 +100,12 @@ def _looked_up(path: Path, record: SpeedRecord, results: Path, data_root: Path |
         if record.identity.device != (here := environment()["processor"]):
             return _elsewhere(path, record, (here, record.identity.threads, torch.__version__))
         now, then = identity_of(job, results, data_root), record.identity
-    except SpeedError as error:
+    except (SpeedError, WeightsError) as error:
         return Checked(path, record, refused=UNLIKE, reason=str(error))
     if _kind(now) != _kind(then):
         return _elsewhere(path, record, _kind(now))
+    if (now.a_options, now.b_options) != (then.a_options, then.b_options):
+        return Checked(path, record, refused=UNLIKE, reason="the weights to start from are not those that were timed")
     if (now.revisions, now.trained) != (then.revisions, then.trained):
         told = [_revised(who) for who in (then, now)]
         return Checked(path, record, refused=UNLIKE, reason=f"stored of {told[0]}; this is {told[1]}")
@@ -150,7 +153,9 @@ def job_of(record: SpeedRecord) -> Job:
         rounds=int(stated["rounds"]), threads=who.threads, seed=who.seed, untrained=not who.trained,
         decode=bool(stated.get("decode")), row=record.row,
     )  # fmt: skip
-    return Job(who.a, who.b, who.a_options, who.b_options, setting, who.b_policy)
+    a = record.a.options if record.a else who.a_options  # they name the files of which an identity has the content
+    b = record.b.options if record.b else who.b_options
+    return Job(who.a, who.b, a, b, setting, who.b_policy)
 
 
 def _profile(record: SpeedRecord) -> Profile:

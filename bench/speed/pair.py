@@ -212,9 +212,9 @@ class Pair:
         setting, a, b = self.setting, self.sides["a"], self.sides["b"]
         return SpeedIdentity(
             a=a.name,
-            a_options=a.options,
+            a_options=registry.by_content(a.name, a.options),
             b=b.name,
-            b_options=b.options,
+            b_options=registry.by_content(b.name, b.options),
             frames=setting.frames,
             size=setting.profile.size,
             classes=self.classes,

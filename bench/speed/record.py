@@ -35,6 +35,7 @@ class Span(Strict):
 class Arm(Strict):
     """One of the forms timed against each other in the same rounds.
 
+    options: as they were given, which names files of weights.
     accounted, executed: mean multiply-adds a sample under the policy, by the method's formula and by the dispatcher.
     clips_per_second: samples a second; what one sample is, `SpeedRecord.unit` says.
     samples: seconds a batch, in the order timed.
@@ -52,6 +53,7 @@ class Arm(Strict):
 class SpeedIdentity(Strict):
     """What was timed, where. Everything here is hashed into the id; the commit is not.
 
+    a_options, b_options: of weights to start from, their content and not their path (`bench.registry.by_content`).
     policy: "learned", "all", "random:20.0" or "matched:20.0:18.0:22.1", in GFLOPs of 1e9 multiply-adds. b_policy: of b,
     "" where it is the same. A method without a network under it is timed against itself with all gates on ("all").
     device: the name of the processor or GPU. revisions: of a, of b and of the data set. processes: that torchrun
