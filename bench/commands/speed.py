@@ -98,6 +98,7 @@ def speed(
         raise typer.BadParameter("a published row has its own methods, options, policy and input, without decoding")
     data = profiles.load(profile)
     data = data.model_copy(update={"dataset_options": data.dataset_options | pairs(data_option)})
+    data = data.fitted_to(a) if a else data  # before an option of the command, which is to count
     data = data.model_copy(update={"size": size or data.size})
     setting = pair.Setting(
         data, frames or data.frames[0], classes=classes, policy=policy, precision=precision, rounds=rounds,
