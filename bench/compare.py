@@ -171,7 +171,7 @@ def alone(asked: Asked, results: Path) -> str:
     for block in blocks(_stores(results), []):
         done = [run.record.identity for run in block.runs if run.record.status == "done"]
         others = {(who.method, repr(who.options)) for who in done if who.method != asked.method}
-        if others and block.setting in (asked.profile.setting, asked.profile.across_folds):
+        if others and block.under(asked.profile):
             return ""
         counts[block.profile] = max(len(others), counts.get(block.profile, 0))
     most = max(counts, key=lambda name: counts[name], default="")

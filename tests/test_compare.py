@@ -18,7 +18,7 @@ from test_experiment import STATIC, TOML
 from typer.testing import CliRunner
 
 from bench import compare, profiles
-from bench.answers.compare import print_compare
+from bench.answers.compare import answer, print_compare
 from bench.cli import app
 from bench.compare import Asked, asked
 from bench.conformance import named
@@ -27,7 +27,7 @@ from bench.experiment.plan import Experiment, ExperimentError
 from bench.experiment.run import Run, run
 from bench.experiment.single import single
 from bench.memory import MemoryShortError
-from bench.profiles import Profile
+from bench.profiles import Fitted, Profile
 from bench.records import Record, Store, read_record, read_samples
 from bench.speed.pair import Job
 from bench.tables.paths import published
@@ -191,6 +191,17 @@ def test_it_is_timed_against_itself_or_its_twin_and_against_the_tables(tiny: Pro
     assert pairs(MINE, None) == [(MINE, "all")]
     assert pairs(MINE, "table10") == [(MINE, "all"), ("r2plus1d_18", "")]
     assert pairs("vared/r2plus1d_18", "table10") == [("r2plus1d_18", "")]
+
+
+def test_networks_that_a_profile_fits_are_answered_beside_each_other(tiny: Profile, tmp_path: Path) -> None:
+    profile = tiny.model_copy(update={"fitted": {"r2plus1d_18": Fitted(recipe={"lr": 0.02})}})
+    for method in ("r2plus1d_18", MINE):
+        record = run(Experiment(method, (), 4, 0), profile, tmp_path, None)
+        assert record is not None and record.protocol["across_networks"] == profile.setting
+        assert record.identity.setting == profile.fitted_to(method).setting != profile.setting
+    (form,) = answer(MINE, {}, profile, [4], None, [("yours", tmp_path / "records")])["forms"]
+    assert [one["against"] for one in form["beside"]] == ["r2plus1d_18"]
+    assert compare.alone(asked(MINE, {}, profile, [4], [0], None), tmp_path) == ""
 
 
 def test_a_method_gets_its_row_its_verdicts_and_its_page(

@@ -46,7 +46,7 @@ def answer(
     forms = []
     for count in frames:
         own = Experiment.model_construct(method=method, options=recorded, frames=count)
-        here = [block for block in found if block.setting in (profile.setting, profile.across_folds) and block.of(own)]
+        here = [block for block in found if block.under(profile) and block.of(own)]
         forms += [_form(own, block, timed, table) for block in here]
     return {
         "method": method,

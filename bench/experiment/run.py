@@ -50,8 +50,8 @@ class Run:
         announce: Callable[[float], None] = lambda share: None,
     ) -> None:
         check_names(profile)
-        self.announce, profile = announce, profile.fitted_to(experiment.method)
-        self.experiment, self.profile = experiment, profile
+        self.announce, self.asked = announce, profile
+        self.experiment, self.profile = experiment, (profile := profile.fitted_to(experiment.method))
         self.dataset = dataset_of(profile, experiment.frames, data_root)
         self.method = build_method(experiment, profile, len(self.dataset.test.classes))
         answers = getattr(self.method, "task", CLASSIFICATION).kind
@@ -247,8 +247,13 @@ class Run:
         profile = self.profile.model_dump(mode="json", include=stated)
         device = {"device": self.method.device.type, "evaluation_batch": scoring_of(self.dataset.test).together}
         device |= {"unit": self.method.spec.unit, "clips": self.method.spec.clips}
-        folds = {"folds": self.profile.folds, "across_folds": self.profile.across_folds} if self.profile.folds else {}
-        return {**profile, **device, "dataset_options": self.profile.dataset_options, **folds, **self.in_force}
+        options = {"dataset_options": self.profile.dataset_options}
+        return {**profile, **device, **options, **self._shared(), **self.in_force}
+
+    def _shared(self) -> dict[str, Any]:
+        """By what records are found that may be compared, though each fold and each network has its own setting."""
+        folds = {"folds": self.asked.folds, "across_folds": self.asked.across_folds} if self.asked.folds else {}
+        return folds | ({"across_networks": self.asked.setting} if self.asked.fitted else {})
 
     def _figures(self, scored: Scored) -> dict[str, Any]:
         cost, figures = scored.samples["cost"], {}

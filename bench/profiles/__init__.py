@@ -125,7 +125,10 @@ class Profile(Strict):
 
     @property
     def setting(self) -> str:
-        """A digest of what every experiment's identity hangs on: all but names, prose, tables, seeds and methods."""
+        """A digest of what every experiment's identity hangs on: all but names, prose, tables, seeds and methods.
+
+        Where something is fitted, an identity has that of `fitted_to`; this one is then common to all networks.
+        """
         prose = {
             "name",
             "description",

@@ -84,10 +84,11 @@ Runs = Mapping[int, Run]
 class Block:
     """The records of one store that may be compared with each other: same profile, data and setting.
 
-    setting: of folds, what they have in common. fingerprints: of the data for each number of frames a clip (longer
-    clips may need longer videos) and fold. settings: of each method, by the name before its network's. origin: what is
-    shown of the store: of several folders that are one, those that hold anything of this block. newest: of each method
-    the latest revision that anything under this profile is recorded of, in any block.
+    setting: of folds, and of networks that the profile fits, what they have in common. fingerprints: of the data for
+    each number of frames a clip (longer clips may need longer videos) and fold. settings: of each method, by the name
+    before its network's. origin: what is shown of the store: of several folders that are one, those that hold anything
+    of this block. newest: of each method the latest revision that anything under this profile is recorded of, in any
+    block.
     """
 
     store: str
@@ -113,6 +114,10 @@ class Block:
     def told(self) -> Profile | None:
         """Its profile as it stands, where it is a built-in one."""
         return _built_in(self.profile)
+
+    def under(self, profile: Profile) -> bool:
+        """Whether it was run under a profile as it stands, in one fold or in all."""
+        return self.setting in (profile.setting, profile.across_folds)
 
     def superseded(self, method: str, revision: int | None) -> bool:
         """Whether there are records of a later revision of a method under the same profile."""
@@ -196,7 +201,9 @@ def fold_of(record: Record) -> int | None:
 
 
 def _setting(record: Record) -> str:
-    return str(record.protocol.get("across_folds") or record.identity.setting)
+    """What it has in common with all that it may be compared with; records that state nothing have only their own."""
+    stated = record.protocol
+    return str(stated.get("across_folds") or stated.get("across_networks") or record.identity.setting)
 
 
 def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) -> list[Block]:
@@ -287,7 +294,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 def _stands(block: Block) -> bool:
     """Whether its profile is a built-in one that still says what it was run under."""
     profile = block.told
-    if profile is None or block.setting not in (profile.setting, profile.across_folds):
+    if profile is None or not block.under(profile):
         return False
     return all(profile.method_setting(name) == own for name, own in block.settings.items())
 
@@ -317,8 +324,10 @@ def _differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> l
 
 
 def _stated(block: Block) -> dict[str, Any]:
-    """Its protocol by dotted names, but for what was said of single methods."""
-    return flat({name: said for name, said in block.runs[0].record.protocol.items() if name != "method"})
+    """Its protocol by dotted names, but for what was said of single methods, or was fitted to single networks."""
+    own = ("method", "across_networks")
+    told = [flat({name: said for name, said in run.record.protocol.items() if name not in own}) for run in block.runs]
+    return {name: said for name, said in told[0].items() if all(other.get(name) == said for other in told)}
 
 
 def _of_methods(block: Block) -> dict[str, Any]:

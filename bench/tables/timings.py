@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bench.speed.record import SpeedRecord, SpeedStore
+from bench.speed.record import SpeedIdentity, SpeedRecord, SpeedStore
 from bench.tables.runs import Block, origins
 from bench.tables.schema import Experiment, Row, Table
 
@@ -110,17 +110,24 @@ def learned(found: Iterable[Timing], block: Block) -> list[Timing]:
     """The timings of trained methods under their own decisions that belong to a block.
 
     Where a store has several blocks of one profile, only a timing whose protocol states its "setting" belongs to one.
+    Of networks that were run at different sizes neither was timed at its own against the other.
     """
     return [timing for timing in found if _belongs(timing, block)]
 
 
 def _belongs(timing: Timing, block: Block) -> bool:
     who, stated = timing.record.identity, timing.record.protocol.get("setting")
-    same = (timing.store, who.profile, who.dataset, who.revisions[-1], who.size)
-    if same != (block.store, block.profile, block.dataset, block.revision, block.runs[0].record.identity.size):
+    same = (timing.store, who.profile, who.dataset, who.revisions[-1])
+    if same != (block.store, block.profile, block.dataset, block.revision) or _sizes(who, block) != {who.size}:
         return False
     settings = {part.record.identity.setting for run in block.runs for part in run.parts}
     return who.trained and who.policy == "learned" and (stated in settings if stated else not block.apart)
+
+
+def _sizes(who: SpeedIdentity, block: Block) -> set[int]:
+    """At which a block has what was timed, or anything where it has neither of the two."""
+    runs = [run.record.identity for run in block.runs]
+    return {run.size for run in runs if run.method in (who.a, who.b)} or {run.size for run in runs}
 
 
 def matched(found: Iterable[Timing], table: Table, row: Row) -> list[Clocked]:
