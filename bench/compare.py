@@ -193,13 +193,18 @@ def plan(asked: Asked) -> list[Experiment]:
 
 
 def timings(asked: Asked, done: Sequence[Experiment]) -> list[tuple[Experiment, Job]]:
-    """Each finished run of the method against its own twin or itself, and against the table's plain networks."""
+    """Each finished run of the method against its own twin or itself, and against the table's plain networks.
+
+    Those that the profile runs at another size are left out: at this one they would be others.
+    """
+    profile = asked.profile.fitted_to(asked.method)
     own = [one for one in done if (one.method, one.options) == (asked.method, frozen(asked.options))]
     found = list(own_jobs(asked.profile, own).items())
     for one in own:
-        setting = Setting(asked.profile, one.frames, seed=one.seed)
+        setting = Setting(profile, one.frames, seed=one.seed)
         others = [name for name in _twins(asked, one.frames) if name != asked.method.rpartition("/")[2]]
-        found += [(one, Job(one.method, name, dict(one.options), {}, setting)) for name in others]
+        alike = [name for name in others if asked.profile.fitted_to(name).size == profile.size]
+        found += [(one, Job(one.method, name, dict(one.options), {}, setting)) for name in alike]
     return found
 
 

@@ -193,6 +193,44 @@ def test_it_is_timed_against_itself_or_its_twin_and_against_the_tables(tiny: Pro
     assert pairs("vared/r2plus1d_18", "table10") == [("r2plus1d_18", "")]
 
 
+@pytest.fixture
+def fitted(tiny: Profile) -> Profile:
+    """A profile that fits the plain network of the table, and with it the methods on it, to a size and recipe."""
+    own = Fitted(size=24, recipe={"lr": 0.02})
+    return tiny.model_copy(update={"fitted": {"r2plus1d_18": own}})
+
+
+def test_what_is_timed_is_what_was_trained(fitted: Profile, tmp_path: Path) -> None:
+    name = "vared/r2plus1d_18"
+    on = fitted.model_copy(update={"fitted": {**fitted.fitted, MINE: Fitted(size=24)}})
+    for profile, method, against in ((fitted, name, [name.partition("/")[2]]), (on, MINE, [MINE, "r2plus1d_18"])):
+        given = asked(method, {}, profile, [8], [], "table10")
+        found = compare.timings(given, compare.plan(given))
+        assert [job.b for _, job in found] == against
+        for one, job in found:
+            assert job.setting.profile.setting == Run(one, profile, tmp_path, None).identity.setting
+
+
+def test_networks_of_another_size_are_not_timed_against_it(fitted: Profile) -> None:
+    given = asked(MINE, {}, fitted, [8], [], "table10")
+    assert fitted.fitted_to(MINE).size != fitted.fitted_to("r2plus1d_18").size
+    assert [job.b for _, job in compare.timings(given, compare.plan(given))] == [MINE]
+
+
+def test_a_method_is_checked_as_it_is_run(fitted: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Profile] = []
+
+    def build(experiment: Experiment, profile: Profile, classes: int) -> Any:
+        built.append(profile)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(named, "build_method", build)
+    name = "vared/r2plus1d_18"
+    (fault,) = named.conform(name, fitted, 4, {}, None)
+    assert fault.startswith("cannot be built: ValueError: enough")
+    assert built == [fitted.fitted_to(name)] != [fitted]
+
+
 def test_networks_that_a_profile_fits_are_answered_beside_each_other(tiny: Profile, tmp_path: Path) -> None:
     profile = tiny.model_copy(update={"fitted": {"r2plus1d_18": Fitted(recipe={"lr": 0.02})}})
     for method in ("r2plus1d_18", MINE):

@@ -33,12 +33,14 @@ def conform(name: str, profile: Profile, frames: int, options: dict[str, Any], d
     """Everything in which a method breaks its promises: a line for each fault, none if it keeps them.
 
     What is at fault untrained is not trained; else the lines are about training, and what comes of it. It is built as
-    the profile builds it, on the first samples of its training data, with the learning rate scaled to the small batch.
+    the profile, fitted to it, builds it, on the first samples of its training data, with the learning rate scaled to
+    the small batch.
 
     Raises:
         RegistryError: no such method, or it cannot be built from these options.
         DataError: the data cannot be read.
     """
+    profile = profile.fitted_to(name)
     dataset = dataset_of(profile, frames, data_root)
     seeds, classes = count(), len(dataset.train.classes)
 
