@@ -260,7 +260,7 @@ def test_what_is_compiled_is_compiled_with_its_weights(
 def test_half_precision_and_reading_in_time(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "clock_of", lambda device: Steps())
     given = {"policy": "all", "rounds": 6, "batch": 8, "precision": "bf16"}
-    wider = profile.model_copy(update={"network": {**profile.network, "width": 8}})  # of two channels rounding is too much
+    wider = profile.model_copy(update={"network": {**profile.network, "width": 8}})  # else rounding is much
     found = timed("r2plus1d_18", "r2plus1d_18", wider, tmp_path, decode=True, **given)
     assert found.status == "done", found.reason
     assert 0 < found.protocol["answers"]["a"]["error"] < 0.05 and found.protocol["decode"]
