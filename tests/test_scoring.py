@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from toys import Toy, ToyBoxes, ToyMasks, ToySplit
 
+from bench.accuracy.pooled import pooled_interval
 from bench.data import Split
 from bench.data.sampling import Sampling
 from bench.evaluation import score
@@ -58,6 +62,30 @@ def test_boxes_that_are_right_score_everything_and_others_nothing() -> None:
     assert [len(score) for score in right.samples["boxes.score"]] == [len(t) for t in right.samples["truths"]]
     wrong = score(Knowing(spec("boxes"), wrong=True), split, Sampling(), VIEWS).figures
     assert (wrong["mAP"].value, wrong["recall"].value, wrong["classification"].value) == (0, 1, 0)
+
+
+class Five(ToySplit):
+    """As many classes as the toy network answers for."""
+
+    classes = tuple("abcde")
+
+
+class Ranked(Five):
+    """A set that is measured by mAP."""
+
+    measured_by_map = True
+
+
+@pytest.mark.parametrize("views", [Views(clips=1, crops=1), Views(clips=2, crops=3, clip_videos=24, video_videos=21)])
+def test_map_of_videos_is_had_again_from_what_is_stored(views: Views, tmp_path: Path) -> None:
+    found = score(Toy(), Ranked(30), Sampling(), views)
+    found.samples.to_parquet(tmp_path / "t.parquet", index=False)
+    stored = pd.read_parquet(tmp_path / "t.parquet").dropna(subset=["scores"])
+    assert len(stored) == (views.video_videos or 30) and stored["scores"].iloc[0].dtype == np.float32
+    assert np.allclose(np.stack([*stored["scores"]]).sum(1), 1)
+    assert pooled_interval("mAP", [stored]) == found.figures["mAP"]
+    other = score(Toy(), Five(30), Sampling(), views)
+    assert "scores" not in other.samples and other.figures == found.figures
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0)])

@@ -10,12 +10,15 @@ is left out of the mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.accuracy.intervals import Interval, estimate
+from bench.accuracy.intervals import Interval, Statistic, estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -86,6 +89,16 @@ def mean_average_precision_interval(
         return np.stack([mean_over_classes(_classes(classes, weights.T)) for classes in rankings], axis=1)
 
     return estimate(mean, int(codes.max()) + 1, resamples, seed, rows=50, centred=True)
+
+
+def scored_precisions(table: pd.DataFrame, codes: Numbers) -> Statistic:
+    """Average precision (K, B) of the classes, NaN in draws that hold no video of one, from what a record stores.
+
+    table: of each video "scores", of every class, and "target". codes: of each video, the number of its source.
+    """
+    scores = np.stack([np.asarray(row, np.float64) for row in table["scores"]])
+    rankings = _rankings(scores, one_hot(table["target"].to_numpy(), scores.shape[1]), codes)
+    return lambda weights: _classes(rankings, weights.T)
 
 
 def _check(scores: Floats, targets: ArrayLike) -> tuple[Floats, Bools]:

@@ -1,6 +1,7 @@
 """Figures of all samples together that have no part of each sample: frame-mAP, recall, mIoU and the like.
 
-Each is a pure function of what is stored of every sample (`detection.key_frame`, `segmentation.counts`), so that it can
+Each is a pure function of what is stored of every sample (`detection.key_frame`, `segmentation.counts`, or the scores
+of all classes of a video whose set is measured by mAP), so that it can
 be computed anew from records, for any draw of sources and for the samples that two methods share.
 """
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.accuracy.average_precision import mean_over_classes
+from bench.accuracy.average_precision import mean_over_classes, scored_precisions
 from bench.accuracy.detection import Floats, Numbers, Pooled, average_precisions, classification, recall
 from bench.accuracy.intervals import Interval, Statistic, estimate
 from bench.accuracy.segmentation import ious, pixel_accuracy
@@ -37,8 +38,24 @@ COLUMNS: Mapping[Name, Collection[str]] = {
 }
 """What each figure is computed from, besides "group"; of pixels there is one column a class."""
 
+OF_VIDEOS = ("scores", "target")
+"""What mAP of classified videos is computed from, where that is stored."""
+DRAWS_OF_VIDEOS = 500
+"""Enough: each ranks all videos for each class anew, which is dearer than all else."""
+
+
+def needed(name: Name, stored: Collection[str]) -> Collection[str]:
+    """The columns that a figure is computed from, of a table that has the columns `stored`."""
+    return OF_VIDEOS if name == "mAP" and "scores" in stored else COLUMNS[name]
+
+
+def _precisions(table: pd.DataFrame, codes: Numbers) -> Pooled:
+    """Average precision of each class: of boxes, or of videos."""
+    return scored_precisions(table, codes) if "scores" in table else average_precisions(table, codes)
+
+
 _FIGURES: Mapping[Name, Callable[[pd.DataFrame, Numbers], Pooled]] = {
-    "mAP": average_precisions,
+    "mAP": _precisions,
     "recall": recall,
     "classification": classification,
     "mIoU": ious,
@@ -49,14 +66,14 @@ _FIGURES: Mapping[Name, Callable[[pd.DataFrame, Numbers], Pooled]] = {
 def pooled_interval(name: Name, tables: Sequence[pd.DataFrame], resamples: int = 2000, seed: int = 0) -> Interval:
     """A figure as a share of 1, with its interval over sources and seeds.
 
-    tables: of each seed, one row a sample, with `COLUMNS[name]` and "group", its source; the same rows in each. Where
+    tables: of each seed, one row a sample, with what is `needed` and "group", its source; the same rows in each. Where
     sources are so few that a draw may hold nothing to be right about, the ends are NaN.
 
     Raises:
         ValueError: the tables are not of the same samples, or no sample holds anything to be right about.
     """
     codes = _codes(tables)
-    return _estimate(name, _of_seeds(name, tables, codes), codes, resamples, seed)
+    return _estimate(name, _of_seeds(name, tables, codes), codes, _draws(tables, resamples), seed)
 
 
 def pooled_difference(
@@ -75,7 +92,11 @@ def pooled_difference(
     def points(weights: Floats) -> Floats:
         return 100 * (first(weights) - second(weights))
 
-    return _estimate(name, points, codes, resamples, seed)
+    return _estimate(name, points, codes, _draws(tables, resamples), seed)
+
+
+def _draws(tables: Sequence[pd.DataFrame], resamples: int) -> int:
+    return min(resamples, DRAWS_OF_VIDEOS) if "scores" in tables[0] else resamples
 
 
 def _of_seeds(name: Name, tables: Sequence[pd.DataFrame], codes: Numbers) -> Statistic:

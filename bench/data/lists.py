@@ -75,6 +75,7 @@ class VideoFiles:
     attributes: pd.DataFrame
     flip: bool
     left_out: LeftOut | None = None
+    measured_by_map: bool = False
     reads_files: ClassVar = True
 
     def __len__(self) -> int:
@@ -236,6 +237,7 @@ def assembled(
     flip: bool,
     notes: tuple[str, ...],
     left_out: LeftOut,
+    measured_by_map: bool = False,
 ) -> Dataset:
     """The dataset of a table with the columns path, label, group, bytes and attributes; `parts`: each row's split."""
     content = table.assign(part=parts).to_csv(index=False) + f"{tuple(classes)}{reader.short_side}{reader.rate}"
@@ -253,6 +255,7 @@ def assembled(
             attributes=others.apply(_numbers),
             flip=flip,
             left_out=left_out,
+            measured_by_map=measured_by_map,
         )
 
     fingerprint = hashlib.sha256(content.encode()).hexdigest()

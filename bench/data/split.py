@@ -34,7 +34,8 @@ class Split(Protocol):
     """Labelled videos, read one by one.
 
     A split that can read some frames of a video without the rest has `frames_of` too, see there; one whose videos may
-    turn out unreadable has `left_out` and `is_left_out`; one that reads files, which workers speed up, `reads_files`.
+    turn out unreadable has `left_out` and `is_left_out`; one that reads files, which workers speed up, `reads_files`;
+    one of classes whose published measure is mAP, `measured_by_map`.
 
     classes: names, in the order of the labels.
     targets: int64 (N,), the label of each video.
@@ -82,6 +83,11 @@ class AnnotatedSplit(Split, Protocol):
 def annotated(split: Split) -> AnnotatedSplit | None:
     """The split as one with boxes or masks; None if its answers are classes."""
     return cast(AnnotatedSplit, split) if getattr(split, "task", "classes") != "classes" else None
+
+
+def measured_by_map(split: Split) -> bool:
+    """Whether mAP is the measure of a split whose answers are classes."""
+    return bool(getattr(split, "measured_by_map", False))
 
 
 def frames_of(split: Split, index: int, choose: Callable[[int], Sequence[int]]) -> Tensor:

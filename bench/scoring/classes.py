@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
 from bench.accuracy.intervals import Interval, interval
 from bench.data.sampling import chosen_rows, test_batches
+from bench.data.split import measured_by_map
 from bench.distributed import agree_on_left_out, in_turns
 from bench.flow import to_device
 from bench.memory import Halving
@@ -23,7 +24,11 @@ from bench.training import TrainingError
 
 
 class Classes(Scoring):
-    """clip_1 (1 if the centre clip is right), video_1, video_5 (averaged softmax over views; NaN where not scored)."""
+    """clip_1 (1 if the centre clip is right), video_1, video_5 (averaged softmax over views; NaN where not scored).
+
+    Of a set that is measured by mAP also scores, that averaged softmax itself: float32 (K,), so that it ties nothing
+    that half precision would near 1. Of others it is not stored: it would be most of a record.
+    """
 
     main = "clip_1"
 
@@ -61,8 +66,10 @@ class Classes(Scoring):
         ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
         five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan
         first = (ranked[:, :1] == target)[:, 0].astype(np.float32)
-        precision = mean_average_precision_interval(total, one_hot(target[:, 0], classes), split.groups[rows])
-        return pd.DataFrame({"index": rows, "video_1": first, "video_5": five}), {"mAP": precision}
+        scores = (total / (views.clips * views.crops)).astype(np.float32)  # as they are stored
+        precision = mean_average_precision_interval(scores, one_hot(target[:, 0], classes), split.groups[rows])
+        stored = {"scores": [*scores]} if measured_by_map(split) else {}
+        return pd.DataFrame({"index": rows, "video_1": first, "video_5": five, **stored}), {"mAP": precision}
 
     def figures(self, samples: pd.DataFrame) -> dict[str, Interval]:
         """clip-1, video-1 and video-5, of the videos that were scored."""

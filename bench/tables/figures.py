@@ -54,7 +54,7 @@ def gflops(field: str) -> Callable[[Sequence[Run]], Interval]:
 def pooled_figure(name: Name) -> Callable[[Sequence[Run]], Interval]:
     """How a figure of all samples together ("mAP", ...) is had from runs, in %; NotMeasuredError without any.
 
-    Where it cannot be computed anew (mAP over videos, whose scores are not stored; records without their per-sample
+    Where it cannot be computed anew (mAP over videos whose scores were not stored; records without their per-sample
     tables), it is the mean of the recorded figures without interval.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval, ratio_interval, spearman_interval, spread_interval
-from bench.accuracy.pooled import COLUMNS, Name, pooled_difference
+from bench.accuracy.pooled import Name, needed, pooled_difference
 from bench.tables.analysis import (
     Runner,
     class_range,
@@ -141,10 +141,10 @@ def pooled_tables(runs: Sequence[Run], name: Name) -> list[pd.DataFrame]:
         NotMeasuredError: a run has none, or not what this figure needs, or no sample was scored in all of them.
     """
     for run in runs:
-        if not {*COLUMNS[name]} <= {*run.samples.columns}:
+        if not {*needed(name, run.samples.columns)} <= {*run.samples.columns}:
             why = run.record.missing.get(name, f"what {name} is computed from was not stored of each sample")
             raise NotMeasuredError(why)
-    scored = [run.samples.dropna(subset=[*COLUMNS[name]]) for run in runs]
+    scored = [run.samples.dropna(subset=[*needed(name, run.samples.columns)]) for run in runs]
     common = functools.reduce(pd.Index.intersection, [table.index for table in scored])
     if common.empty:
         raise NotMeasuredError(f"the runs have no sample in common with {name}")

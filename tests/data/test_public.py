@@ -288,6 +288,7 @@ def test_every_other_set_in_its_published_layout(tree, name):
     dataset = check(get(name, tree(other(name))), classes=classes)
     assert dataset.train.flip == (name not in ("something_something_v1", "something_something_v2", "jester"))
     assert any("only the first is taken" in note for note in dataset.notes) == (name in ("activitynet", "fcvid"))
+    assert dataset.test.measured_by_map == (name in ("activitynet", "fcvid"))
 
 
 def test_there_is_a_layout_test_for_every_set():

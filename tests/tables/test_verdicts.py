@@ -8,7 +8,7 @@ from bench.accuracy.intervals import Interval
 from bench.accuracy.segmentation import counts
 from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Experiment
-from bench.tables.verdicts import Judgement, decide, judge, weigh
+from bench.tables.verdicts import Judgement, decide, judge, pooled_tables, weigh
 
 STATIC = Experiment(method="r2plus1d_18", options={}, frames=8)
 DYNAMIC = Experiment(method="vared/r2plus1d_18", options={"search_space": 2}, frames=8)
@@ -124,6 +124,24 @@ def test_unscored_videos_are_left_out(write, tmp_path: Path) -> None:
     pair(write, 3, {"video_1": 1.0}, video_1=some)
     found = judged(tmp_path, claim("video-1", ">=", -1.0))
     assert found.interval == Interval(-100, -100, -100)
+
+
+def test_map_of_videos_is_compared_where_their_scores_were_stored(write, tmp_path: Path) -> None:
+    """Every source holds one video of each of two classes: knowing them is 100 in any draw, nothing 50."""
+    target = np.arange(40) % 2
+    knowing = [np.eye(2, dtype=np.float32)[label] for label in target]
+    nothing = [np.full(2, 0.5, np.float32)] * 40
+    pair(write, 3, {"target": target, "scores": knowing}, target=target, scores=nothing)
+    assert judged(tmp_path, claim("mAP", ">=", -1.0)) == Judgement("does not hold", Interval(-50, -50, -50), 3)
+    runs = [*only_block(tmp_path).done(DYNAMIC, 1).values()]
+    assert pooled_tables(runs, "mAP")[0]["scores"].map(len).eq(2).all()
+
+
+def test_map_of_videos_is_not_compared_where_one_run_lacks_them(write, tmp_path: Path) -> None:
+    target = np.arange(40) % 2
+    pair(write, 3, {"target": target, "scores": [np.ones(2, np.float32)] * 40}, target=target)
+    found = judged(tmp_path, claim("mAP", ">=", -1.0))
+    assert found.verdict == "not run" and "mAP" in found.reason and "not stored" in found.reason
 
 
 def test_cost_that_never_varies_does_not_depend_on_the_input(write, tmp_path: Path) -> None:

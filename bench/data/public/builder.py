@@ -73,6 +73,7 @@ def public(
         flip=SETS[name].flip if flip is None else flip,
         notes=(*notes, *found.notes, _drawn_note(parts, seed), *more),
         left_out=left_out,
+        measured_by_map=SETS[name].measured_by_map,
     )
 
 

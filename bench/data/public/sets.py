@@ -40,7 +40,8 @@ class PublicSet:
 
     folder: its name in the data root. lists: ways in which its lists come, those that are there first taken. classes:
     files with the names of its classes. flip: whether a mirrored video keeps its label. splits: how many there are.
-    source: what of a video's name tells its independent source. note: what else must be said with every result.
+    measured_by_map: whether its published figures are mAP, not top-1. source: what of a video's name tells its
+    independent source. note: what else must be said with every result.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class PublicSet:
     splits: int = 1
     source: str = r"(.*)"
     note: str = ""
+    measured_by_map: bool = False
 
 
 IDS = YOUTUBE.pattern
@@ -132,11 +134,13 @@ SETS = {
         ("activitynet.txt", "classes.txt"),
         source=r"(?:v_)?(.+)",
         note=ONE_LABEL,
+        measured_by_map=True,
     ),
     "fcvid": PublicSet(
         "fcvid",
         (Lists("fcvid_train_split.txt", "fcvid_test_split.txt", path_rows),),
         ("classes.txt",),
         note=ONE_LABEL,
+        measured_by_map=True,
     ),
 }
