@@ -141,5 +141,5 @@ def test_half_precision_trains_both_stages(tmp_path: Path) -> None:
 
 
 def test_a_recipe_without_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match="epochs, batch and accumulate"):
+    with pytest.raises(ValueError, match="epochs must be 1 or more, not 0"):
         Recipe(epochs=0)
