@@ -40,8 +40,8 @@ IN_USE = 2
 """Pieces that the model holds besides: the one it computes with, and the next, as it takes that."""
 TOGETHER = 16
 """Views, about, that a test batch is cut into pieces of, so that also few batches keep many workers busy."""
-DYING = 2.0
-"""Seconds between a worker's silence and its end, at most."""
+DYING = 20.0
+"""Seconds between a worker's silence and its end, at most: a large process on a busy machine takes its time."""
 _told = set[str]()
 """What the cache had to say, so far."""
 LIKELY = "killed, short of memory or of shared memory, or a fault of the decoder; fewer workers need less of both"
