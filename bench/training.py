@@ -21,6 +21,7 @@ from bench.gradients import convolution_gradients
 from bench.memory import Before, MemoryShortError, fitting_everywhere, parts, tell
 from bench.method import Batch, Method, Recipe, Stage
 from bench.not_finite import Moment, keep
+from bench.whole_batch import synced_norms
 
 ACCUMULATE = "accumulate"
 """Beside the stage's state in a checkpoint: the parts that batches are computed in."""
@@ -279,7 +280,7 @@ def _stepped(stage: Stage, method: Method, view: Split, batch: Batch, moment: Mo
         TrainingError: a value is not finite.
         DataError: too many videos turned out unreadable.
     """
-    with distributed.synced_norms(method):
+    with synced_norms(method):
         own = stage.step(batch)
     values = distributed.average_values({**own, UNREADABLE: float(distributed.unheard_of(view))})
     if values.pop(UNREADABLE):

@@ -12,11 +12,12 @@ from toys import ToySplit
 from bench import registry
 from bench.cost import CountError
 from bench.data.sampling import Sampling
-from bench.distributed import first, in_turns, joined, place, synced_norms
+from bench.distributed import first, in_turns, joined, place
 from bench.evaluation import score
 from bench.method import Method, Recipe
 from bench.profiles import Views
 from bench.training import train
+from bench.whole_batch import synced_norms
 
 SMALL = {"width": 4, "blocks": (1, 1, 1, 1), "stem": (3, 3, 3)}
 RECIPE = Recipe(epochs=3, batch=8, lr=0.05)

@@ -27,10 +27,11 @@ from baselines.arnet.training import DEAREST, relaxed, spending, straight_throug
 from bench.conformance import check
 from bench.cost import Counter, both_conventions
 from bench.data.sampling import Sampling, train_batches
-from bench.distributed import average_values, own_part, synced_norms
+from bench.distributed import average_values, own_part
 from bench.method import Batch, Recipe, Stage
 from bench.policy import Forced, everything, fixed, matched
 from bench.training import train
+from bench.whole_batch import synced_norms
 
 R50, R34, R18, OWN, SKIP1, SKIP2, SKIP4 = range(7)
 TINY: dict[str, Any] = {"frames": 4, "size": 32, "classes": 5, "width": 8, "blocks": (1, 1, 1)}
