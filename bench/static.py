@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.cost import both_conventions, count_meta
+from bench.gradient_stage import GradientStage
 from bench.inference.optimise import Batched, optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.tables.static_costs import StaticCost
 from bench.task import task_loss, task_of
-from bench.training import GradientStage
 from bench.weights import spec_of
 
 

@@ -84,7 +84,7 @@ def test_evaluating_again_replaces_the_record_and_trains_nothing(
     changed = first.model_copy(update={"figures": {}, "seconds": {"train": 123.0, "evaluate": 1.0}})
     Store(results / "records").write(changed, old.assign(cost=1))
     assert not (results / "records" / first.samples_file).exists()
-    monkeypatch.setattr("bench.training.GradientStage.step", None)  # would raise if it were called
+    monkeypatch.setattr("bench.gradient_stage.GradientStage.step", None)  # would raise if it were called
     found = again(tiny, results)
     assert found == read_record(path)
     assert (found.figures, found.cost, found.seconds["train"]) == (first.figures, first.cost, 123.0)

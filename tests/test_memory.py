@@ -21,12 +21,13 @@ from bench.evaluation import score
 from bench.experiment.plan import Experiment
 from bench.experiment.run import Run
 from bench.experiment.single import single
+from bench.gradient_stage import GradientStage
 from bench.memory import Halving, MemoryShortError, fitting
 from bench.method import Batch, InputSpec, Prediction, Recipe
 from bench.profiles import Views
 from bench.records import Record
 from bench.short_of_memory import short_of_memory
-from bench.training import GradientStage, train
+from bench.training import train
 
 
 class Deep(Toy):

@@ -17,10 +17,11 @@ from toys import ToySplit
 
 from bench.checkpoint import Checkpoint, CheckpointError
 from bench.data.sampling import Sampling
+from bench.gradient_stage import schedule
 from bench.method import Batch, Method, Recipe
 from bench.registry import build
 from bench.task import task_loss
-from bench.training import TrainingError, schedule, train
+from bench.training import TrainingError, train
 
 RECIPE = Recipe(epochs=4, batch=8, lr=0.05)
 SMALL = {"width": 4, "blocks": (1, 1), "stem": (1, 3, 3)}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.cost import samples
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.training import GradientStage
 
 
 class ToySplit:

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from bench import registry
 from bench.cost import count_meta
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 from bench.task import task_loss, task_of
-from bench.training import GradientStage
 from bench.weights import spec_of
 from vared.cheap import Kind
 from vared.dynamic_conv import DynamicUnit, Session

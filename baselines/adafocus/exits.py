@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from bench.data import Split
 from bench.data.subset import held_out
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, Method, Recipe, Stage, Trace
 from bench.policy import Policy
-from bench.training import GradientStage
 
 Criterion = Literal["confidence", "entropy"]
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from baselines.adafocus.recurrence import unrolled
 from baselines.networks.resnet import pooled
 from bench.distributed import average_gradients
+from bench.gradient_stage import update
 from bench.method import Batch, Recipe, Stage
-from bench.training import update
 
 if TYPE_CHECKING:
     from baselines.adafocus.v1 import AdaFocusV1

@@ -21,10 +21,10 @@ from baselines.adafocus.ppo import ActorCritic, PolicyStage
 from baselines.adafocus.recurrence import unrolled
 from baselines.networks.resnet import pooled
 from bench.cost import count_meta
+from bench.gradient_stage import GradientStage
 from bench.inference.optimise import with_optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
-from bench.training import GradientStage
 
 SHARES = (15.0, 50.0, 50.0, 10.0)
 """Published epochs of the four stages: each network alone, with random patches, the policy, the classifier alone."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.arnet.networks import resized
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, Recipe, Stage
-from bench.training import GradientStage
 from bench.whole_batch import mean_of_all
 
 if TYPE_CHECKING:

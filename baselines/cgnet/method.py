@@ -21,10 +21,10 @@ from bench.chains import find_chains
 from bench.cost import count_meta
 from bench.data.split import Split
 from bench.data.subset import held_out
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
 from bench.task import task_loss, task_of
-from bench.training import GradientStage
 from bench.weights import spec_of
 
 SHORTCUTS = {"shortcut", "downsample"}  # what networks call the projection beside a residual branch

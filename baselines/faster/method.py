@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from baselines.faster.aggregation import Aggregation, MapRecurrence, aggregate, pool
 from bench import registry
 from bench.cost import count_meta
+from bench.gradient_stage import GradientStage
 from bench.inference.optimise import with_optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.task import task_loss
-from bench.training import GradientStage
 
 
 class ClipNetwork(nn.Module):

@@ -14,11 +14,11 @@ from baselines.pruning.schemes import LAYERS, Channels, Scheme, Scope, TwoOfFour
 from baselines.pruning.semi_structured import semi_structured
 from bench import registry
 from bench.cost import count_meta
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.static import Static
 from bench.task import task_loss, task_of
-from bench.training import GradientStage
 from bench.weights import spec_of
 
 Kind = Literal["weights", "channels", "2:4"]

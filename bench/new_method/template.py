@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.cost import count_meta, samples
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.training import GradientStage
 
 STEPS = (1, 4)  # the options, the dearest first: every frame, every fourth frame
 

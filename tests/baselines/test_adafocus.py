@@ -24,9 +24,10 @@ from baselines.adafocus.v2 import AdaFocusV2, adafocus_v2
 from bench.conformance import check
 from bench.cost import Counter, count, count_meta
 from bench.data.sampling import Sampling
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, Method, Recipe, Stage
 from bench.policy import everything, fixed, matched
-from bench.training import GradientStage, train
+from bench.training import train
 
 TINY: dict[str, Any] = {
     **{"frames": 4, "size": 16, "patch": 8, "classes": 3, "width": 8},

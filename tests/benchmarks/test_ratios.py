@@ -85,7 +85,7 @@ def test_x3d_step_by_torchs_gradients_over_ours(
 
     def theirs() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("bench.training.convolution_gradients", nullcontext)
+            patch.setattr("bench.gradient_stage.convolution_gradients", nullcontext)
             ours()
 
     ratio(benchmark, theirs, ours, rounds=3)
