@@ -23,9 +23,9 @@ from bench.records import Store
 from bench.report import render
 from bench.reproduce import ended_well, own_jobs, run_all, time_all
 from bench.speed.pair import Job, Setting
+from bench.tables.blocks import blocks
 from bench.tables.newcomer import static_rows
 from bench.tables.paths import published
-from bench.tables.runs import blocks
 from bench.tables.schema import Table, load
 
 STORE = "shipped and yours"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -41,6 +41,11 @@ class Identity(Strict):
     method_revision: int
     dataset_revision: int
     method_setting: str = ""  # digest of what the profile gives this method, "" where that is nothing
+
+    @property
+    def prefix(self) -> str:
+        """The name of the method before its network's."""
+        return self.method.partition("/")[0]
 
     @property
     def id(self) -> str:
@@ -227,3 +232,11 @@ def sample_bytes(path: Path, record: Sampled) -> bytes:
     if hashlib.sha256(data).hexdigest() != record.samples_sha256:
         raise RecordError(f"{file}: checksum differs from the one in {path.name}")
     return data
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found

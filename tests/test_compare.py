@@ -30,8 +30,8 @@ from bench.memory import MemoryShortError
 from bench.profiles import Fitted, Profile
 from bench.records import Record, Store, read_record, read_samples
 from bench.speed.pair import Job
+from bench.tables.blocks import blocks
 from bench.tables.paths import published
-from bench.tables.runs import blocks
 from bench.tables.schema import load
 from bench.training import TrainingError
 

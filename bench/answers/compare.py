@@ -11,10 +11,11 @@ from bench.accuracy.intervals import Interval
 from bench.answers.table import print_table
 from bench.profiles import Profile
 from bench.registry import by_content
+from bench.tables.block import Block
+from bench.tables.blocks import blocks
 from bench.tables.comparison import Control, Line, compare, described
 from bench.tables.join import join
 from bench.tables.newcomer import is_new, with_method
-from bench.tables.runs import Block, blocks
 from bench.tables.schema import Claim, Experiment, Table
 from bench.tables.speeds import Setting, Timed
 from bench.tables.standing import Standing, standings

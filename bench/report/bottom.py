@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from bench.report import text
 from bench.report.content import Content
 from bench.report.views import at_points, miniature, most_seeds
+from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import accuracies, described
-from bench.tables.runs import Block
 from bench.tables.schema import Claim, Experiment
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.undecided import main_rows

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bench.inspection.store import Inspection, inspections
 from bench.report.logs import Log, logs
+from bench.tables.block import Block
+from bench.tables.blocks import blocks, origins
 from bench.tables.comparison import Line, compare, frames
 from bench.tables.floors import Floor, floor_records, floors
 from bench.tables.join import Joined, join
 from bench.tables.newcomer import with_method
-from bench.tables.runs import Block, blocks, origins
 from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
 from bench.tables.static_costs import CostLine, cost_lines, reference
@@ -29,7 +30,7 @@ class Content:
     beside what decides nothing. floors: what these data give without a network. speeds: the timings as lines. costs: of
     static networks. inspections: of trained networks, one a run. logs: of training, by the path of the record's file;
     undrawn: what is wrong with those that cannot be drawn. left_out: what is wrong with each broken file.
-    names: of the stores' folders, as `bench.tables.runs.origins` has them. highlight: the name of a method that is
+    names: of the stores' folders, as `bench.tables.blocks.origins` has them. highlight: the name of a method that is
     marked, "" for none.
     """
 

@@ -17,11 +17,11 @@ from bench.accuracy.intervals import Interval
 from bench.files import write_atomically
 from bench.report import text, views
 from bench.report.content import Content
+from bench.tables.block import Block
 from bench.tables.comparison import Control, Line, accuracies
 from bench.tables.join import Joined
 from bench.tables.newcomer import is_new
 from bench.tables.rows import Measured
-from bench.tables.runs import Block
 from bench.tables.schema import Column, Row
 from bench.tables.speeds import Timed
 from bench.tables.static_costs import CostLine

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.inspection.store import Inspection
+from bench.records import flat
 from bench.report import text
 from bench.speed.record import SpeedRecord
+from bench.tables.block import Block
 from bench.tables.comparison import described
 from bench.tables.rows import MeasuredRow
-from bench.tables.runs import Block, Run, flat, fold_of
+from bench.tables.runs import Run, fold_of
 from bench.tables.schema import Row
 
 FROM_PROTOCOL = (

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from bench.report import text
 from bench.report.content import Content
 from bench.report.views import anchor, claim_key, compared, label
+from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import CONTROLS, TOLERANCE, described
 from bench.tables.newcomer import is_new
-from bench.tables.runs import Block
 from bench.tables.schema import Claim, Table
 from bench.tables.timings import Timing, learned
 from bench.tables.verdicts import Judgement, Verdict

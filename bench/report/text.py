@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.accuracy.intervals import Interval
+from bench.records import flat
 from bench.tables.rows import Measured
-from bench.tables.runs import flat
 from bench.tables.schema import Claim, Column
 
 MINUS = "\u2212"

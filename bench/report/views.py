@@ -10,16 +10,17 @@ from itertools import groupby
 from typing import Any
 
 from bench.accuracy.intervals import Interval
-from bench.records import Identity, Record
+from bench.records import Identity, Record, flat
 from bench.report import text
 from bench.report.content import Content
+from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import Line, described
 from bench.tables.floors import Floor
 from bench.tables.join import Joined
 from bench.tables.newcomer import is_new
 from bench.tables.rows import MeasuredRow
-from bench.tables.runs import Block, Run, flat
+from bench.tables.runs import Run
 from bench.tables.schema import Claim, Column, Erratum, Row, Table
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.speeds import Setting, setting
@@ -182,8 +183,8 @@ def _own(record: Record, said: Mapping[str, Any]) -> Mapping[str, Any]:
     """Without the settings that the profile, by which static records may be shared, has for other methods."""
     if "method" not in said:
         return said
-    method = record.identity.method.partition("/")[0]
-    return {**said, "method": {name: value for name, value in said["method"].items() if name == method}}
+    own = record.identity.prefix
+    return {**said, "method": {name: value for name, value in said["method"].items() if name == own}}
 
 
 def timing_settings(lines: Sequence[SpeedLine], part: str) -> list[tuple[str, str]]:

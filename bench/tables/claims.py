@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.tables.runs import Block, Runs
+from bench.tables.block import Block
+from bench.tables.runs import Runs
 from bench.tables.schema import Claim, Experiment, Kind, Statistic, Table
 from bench.tables.speeds import Setting, judge_speed
 from bench.tables.timings import (

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.accuracy.intervals import Interval, interval
+from bench.tables.block import Block
 from bench.tables.figures import figure
-from bench.tables.runs import Block, NotMeasuredError, Run, groups, per_video
+from bench.tables.runs import NotMeasuredError, Run, groups, per_video
 from bench.tables.speeds import Timed, timed
 from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin
 from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide, weigh

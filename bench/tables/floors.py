@@ -17,8 +17,9 @@ from pydantic import Field
 from bench.accuracy.intervals import Interval
 from bench.files import kept, locked, read_model, sealed, whole, write_atomically
 from bench.records import Figure, Strict
+from bench.tables.block import Block
 from bench.tables.comparison import Line
-from bench.tables.runs import Block, Run
+from bench.tables.runs import Run
 from bench.tables.verdicts import FEWEST_SEEDS
 
 CLASSES = "clip-1"

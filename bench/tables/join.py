@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, judge_claim
 from bench.tables.rows import MeasuredRow, PointRow, measure_row, point_rows, why_untimed
-from bench.tables.runs import Block
 from bench.tables.schema import Table, answers
 from bench.tables.timings import Timing, learned
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bench.tables.block import Block
 from bench.tables.comparison import described
 from bench.tables.rows import static_twin
-from bench.tables.runs import Block
 from bench.tables.schema import Claim, Experiment, Row, Table
 
 MARK = "new-"

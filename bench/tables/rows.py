@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bench.accuracy.intervals import Interval
+from bench.tables.block import Block
 from bench.tables.figures import FIGURES, figure
-from bench.tables.runs import Block, NotMeasuredError, Runs
+from bench.tables.runs import NotMeasuredError, Runs
 from bench.tables.schema import Column, Experiment, Row, Table
 from bench.tables.speeds import SPEED_KINDS, Setting, Timed, machines, timed
 from bench.tables.timings import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.tables.block import Block
 from bench.tables.comparison import accuracies, described
-from bench.tables.runs import Block, NotMeasuredError
+from bench.tables.runs import NotMeasuredError
 from bench.tables.schema import Claim, Experiment, Statistic
 from bench.tables.speeds import Setting, Timed, judge_speed, timed
 from bench.tables.timings import Timing, beside, learned, of_method, revised, with_own_twin

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bench.speed.record import SpeedIdentity, SpeedRecord, SpeedStore
-from bench.tables.runs import Block, origins
+from bench.tables.block import Block
+from bench.tables.blocks import origins
 from bench.tables.schema import Experiment, Row, Table
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.tables.block import Block
 from bench.tables.comparison import accuracies
-from bench.tables.runs import Block
 from bench.tables.schema import Claim, Experiment, Table
 from bench.tables.verdicts import Judgement, judge
 

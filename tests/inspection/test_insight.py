@@ -20,7 +20,7 @@ from bench.report.content import Content
 from bench.report.figures import Picture, inline
 from bench.report.figures.insight import insight_pictures
 from bench.report.figures.motion import binned
-from bench.tables.runs import blocks, origins
+from bench.tables.blocks import blocks, origins
 
 Write = Callable[..., Record]
 NUMBERS = np.arange(40)

@@ -14,8 +14,9 @@ from tables.conftest import write  # noqa: F401  # the fixture
 from bench.inspection.store import standard
 from bench.records import Figure, Record
 from bench.tables.analysis import class_range, class_spread, layer_spread, motion, reduction
+from bench.tables.blocks import blocks
 from bench.tables.join import Joined, join
-from bench.tables.runs import NotMeasuredError, Run, blocks
+from bench.tables.runs import NotMeasuredError, Run
 from bench.tables.schema import load
 from bench.tables.verdicts import STATISTICS
 

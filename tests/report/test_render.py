@@ -20,10 +20,10 @@ from bench.report.summary import counts, summary
 from bench.report.text import fixed, markdown, percent, reasons, significant
 from bench.report.views import best_floors, picture, settings
 from bench.tables import TableError, load, published
+from bench.tables.blocks import blocks
 from bench.tables.claims import ClaimResult
 from bench.tables.floors import Floor, FloorRecord
 from bench.tables.join import Joined
-from bench.tables.runs import blocks
 
 VOID = {"meta"}
 PICTURE = r'id="figure-(pareto-quick[^"]*)"'

@@ -13,8 +13,8 @@ from bench.accuracy.detection import key_frame
 from bench.accuracy.pooled import pooled_interval
 from bench.accuracy.segmentation import counts
 from bench.records import Cost, Figure, Record, Store, read_record
+from bench.tables.blocks import blocks
 from bench.tables.comparison import accuracies, compare, frames
-from bench.tables.runs import blocks
 from bench.tables.timings import timings
 
 VIDEOS = 400

@@ -12,8 +12,9 @@ from tables.clocked import DYNAMIC, STATIC, store, timing
 from bench.profiles import Fitted, Profile, load
 from bench.records import Record
 from bench.tables import load as table
+from bench.tables.block import Block
+from bench.tables.blocks import blocks
 from bench.tables.join import Joined, join
-from bench.tables.runs import Block, blocks
 from bench.tables.timings import learned, timings
 
 Write = Callable[..., Record]

@@ -20,11 +20,12 @@ from bench.report.sources import Sources
 from bench.reproduce import planned
 from bench.tables import load as table
 from bench.tables.analysis import by_clip
+from bench.tables.block import Block
+from bench.tables.blocks import blocks
 from bench.tables.comparison import compare
 from bench.tables.floors import FloorRecord, floors
 from bench.tables.folds import Folded
 from bench.tables.join import Joined, join
-from bench.tables.runs import Block, blocks
 from bench.tables.timings import timings
 
 Write = Callable[..., Record]

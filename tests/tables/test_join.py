@@ -9,9 +9,10 @@ from bench.accuracy.detection import key_frame
 from bench.accuracy.segmentation import counts
 from bench.records import Figure, RecordError, Store, sample_bytes
 from bench.tables import TableError, load
+from bench.tables.blocks import blocks
 from bench.tables.figures import FIGURES
 from bench.tables.join import Joined, join
-from bench.tables.runs import NotMeasuredError, blocks
+from bench.tables.runs import NotMeasuredError
 from bench.tables.static_costs import cost_lines, reference
 
 DYNAMIC = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}

@@ -10,9 +10,10 @@ import pytest
 
 from bench.records import Record
 from bench.report.summary import _question
+from bench.tables.block import Block
+from bench.tables.blocks import blocks
 from bench.tables.join import join
 from bench.tables.newcomer import experiments, is_new, static_rows, with_method
-from bench.tables.runs import Block, blocks
 from bench.tables.schema import ids, load
 from bench.tables.standing import standings
 

@@ -11,10 +11,10 @@ from tables.clocked import DYNAMIC, MATCHED, STATIC, at_point, failed, store, ti
 from bench.accuracy.intervals import Interval
 from bench.speed.record import Span, SpeedError, SpeedRecord
 from bench.tables import load
+from bench.tables.blocks import blocks
 from bench.tables.comparison import compare
 from bench.tables.join import Joined, join
 from bench.tables.rows import Measured, PointRow
-from bench.tables.runs import blocks
 from bench.tables.speed_truth import in_print, speed_lines
 from bench.tables.speeds import interval, joules, pooled, setting, throttled
 from bench.tables.timings import timings

@@ -6,7 +6,8 @@ import pytest
 from bench.accuracy.detection import key_frame
 from bench.accuracy.intervals import Interval
 from bench.accuracy.segmentation import counts
-from bench.tables.runs import Block, blocks
+from bench.tables.block import Block
+from bench.tables.blocks import blocks
 from bench.tables.schema import Claim, Experiment
 from bench.tables.verdicts import Judgement, decide, judge, pooled_tables, weigh
 

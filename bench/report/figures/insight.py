@@ -14,7 +14,8 @@ from bench.report.figures.motion import policies_by_motion, redundancy_by_clip
 from bench.report.figures.picture import Picture
 from bench.report.figures.subject import Subject
 from bench.report.figures.thumbnails import feature_maps, strips
-from bench.tables.runs import Block, Run, fold_of
+from bench.tables.block import Block
+from bench.tables.runs import Run, fold_of
 
 if TYPE_CHECKING:
     from bench.report.content import Content

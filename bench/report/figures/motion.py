@@ -17,7 +17,8 @@ from bench.report.figures.picture import Picture, slug
 from bench.report.figures.style import LEADING, SERIES, SMALL, WIDTH, grid, place, sheet, wrapped
 from bench.report.figures.subject import Subject
 from bench.tables.analysis import FEWER, motion
-from bench.tables.runs import Block, NotMeasuredError, Run
+from bench.tables.block import Block
+from bench.tables.runs import NotMeasuredError, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

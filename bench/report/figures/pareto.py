@@ -13,9 +13,9 @@ from bench.report import text
 from bench.report.figures.picture import Picture, slug
 from bench.report.figures.points import XY, Better, Panel, Point, draw, enlarge
 from bench.report.figures.style import WIDTH, Entry, Mark, key, key_height, mark, place, sheet
+from bench.tables.block import Block
 from bench.tables.comparison import Control, Line, accuracies
 from bench.tables.join import Joined
-from bench.tables.runs import Block
 from bench.tables.schema import AccuracyKind, CostKind, Kind, Row, SpeedKind, Table
 from bench.tables.speeds import Setting
 

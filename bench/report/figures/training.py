@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.content import Content
-    from bench.tables.runs import Block, Run
+    from bench.tables.block import Block
+    from bench.tables.runs import Run
 
 _LEFT, _HEIGHT, _STEP, _TOP = 40.0, 84.0, 128.0, 18.0
 _ACROSS = 2
