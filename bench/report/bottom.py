@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from bench.report import text
 from bench.report.content import Content
-from bench.report.views import at_points, miniature, most_seeds
+from bench.report.views.recorded import miniature, most_seeds
+from bench.report.views.timed import at_points
 from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import accuracies, described

@@ -15,8 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.accuracy.intervals import Interval
 from bench.files import write_atomically
-from bench.report import text, views
+from bench.report import text
 from bench.report.content import Content
+from bench.report.views import judged, printed
 from bench.tables.block import Block
 from bench.tables.comparison import Control, Line, accuracies
 from bench.tables.join import Joined
@@ -160,13 +161,13 @@ def _published(joined: Joined) -> Sheet:
     """A published table: under each row as printed what was measured of it, or why nothing was."""
     table = joined.table
     parts = []
-    for group in views.groups(table):
+    for group in printed.groups(table):
         labels = [_label(name, [row.labels.get(name, "") for row in group.rows]) for name in group.labels]
         share = (1 - sum(head.share for head in labels) - _WHAT) / max(1, len(group.columns))
         heads = [*labels, Head("", _WHAT, False), *(Head(_column(column), share) for column in group.columns)]
         lines = [line for row in group.rows for line in _row(joined, row, group)]
-        parts.append(Part(f"{views.heading(table)}{', ' if group.name else ''}{group.name}", heads, lines))
-    errata = [f"On what is published, {views.place(table, erratum)}: {erratum.text}" for erratum in table.errata]
+        parts.append(Part(f"{printed.heading(table)}{', ' if group.name else ''}{group.name}", heads, lines))
+    errata = [f"On what is published, {printed.place(table, erratum)}: {erratum.text}" for erratum in table.errata]
     return Sheet(_stem(table.id), parts, [f"Source: {table.source}. Published on {table.dataset}.", *errata])
 
 
@@ -181,12 +182,12 @@ def _column(column: Column) -> str:
     return column.label + unit
 
 
-def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, Sequence[str]]]:
+def _row(joined: Joined, row: Row, group: printed.Group) -> Iterator[tuple[bool, Sequence[str]]]:
     """The lines of one row."""
     labels, empty = [row.labels.get(label, "") for label in group.labels], [""] * len(group.labels)
-    printed = "not published" if is_new(row.id) else "published"
-    yield True, [*labels, printed, *(views.published_text(joined.table, row, one) for one in group.columns)]
-    for run in views.measured(joined.rows[row.id]):
+    source = "not published" if is_new(row.id) else "published"
+    yield True, [*labels, source, *(printed.published_text(joined.table, row, one) for one in group.columns)]
+    for run in judged.measured(joined.rows[row.id]):
         on = f"{run.block.name}: {run.block.dataset}, {text.seeds(run.seeds)}"
         what = on + (f"; {run.reason}" if run.reason else "")
         yield False, [*empty, what, *(_cell(run.cells[one.id], one) for one in group.columns)]
@@ -194,7 +195,7 @@ def _row(joined: Joined, row: Row, group: views.Group) -> Iterator[tuple[bool, S
         what = f"at the published operating point, not trained ({point.setting.origins}): {point.setting.where}"
         cells = [_cell(point.cells[one.id], one) if one.id in point.cells else "" for one in group.columns]
         yield False, [*empty, what, *cells]
-    if why := views.missing(joined, row.id):
+    if why := judged.missing(joined, row.id):
         yield False, [*empty, why]
 
 
@@ -259,7 +260,7 @@ def _static(costs: Sequence[CostLine]) -> Sheet:
     names = ("published GFLOPs", "multiply-adds", "difference", "fvcore total", "difference", "parameters")
     heads = [Head("table", 0.07, False), Head("row", 0.1, False), Head("network", 0.2, False)]
     heads += [*(Head(name, 0.075) for name in names), Head("remark", 0.18, False)]
-    lines = [(True, [views.short(c.table), c.row, c.name, c.text, *_counts(c), c.remark]) for c in costs]
+    lines = [(True, [printed.short(c.table), c.row, c.name, c.text, *_counts(c), c.remark]) for c in costs]
     return Sheet(Tex("static-costs"), [Part("Cost of the static networks at their published size", heads, lines)])
 
 

@@ -20,7 +20,7 @@ from bench.report.figures import Picture, leading_picture, pictures, save
 from bench.report.sources import Sources
 from bench.report.summary import summary
 from bench.report.templating import environment
-from bench.report.views import first_new
+from bench.report.views.printed import first_new
 from bench.tables.schema import load
 from bench.tables.verdicts import Verdict
 

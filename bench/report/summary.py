@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.report import text
 from bench.report.content import Content
-from bench.report.views import anchor, claim_key, compared, label
+from bench.report.views.printed import anchor, claim_key, compared, label
 from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import CONTROLS, TOLERANCE, described

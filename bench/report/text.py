@@ -196,9 +196,10 @@ def settings(parts: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
             shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             if shown not in seen:
                 seen.append(shown)
-    return [(key, _some(sorted(found))) for key, found in sorted(values.items())]
+    return [(key, some(sorted(found), MOST)) for key, found in sorted(values.items())]
 
 
-def _some(values: list[str]) -> str:
-    rest = len(values) - MOST
-    return "; ".join(values[:MOST]) + (f"; and {rest} more" if rest > 0 else "")
+def some(values: Sequence[str], most: int) -> str:
+    """The first few in a line, and how many there are beyond them."""
+    rest = len(values) - most
+    return "; ".join(values[:most]) + (f"; and {rest} more" if rest > 0 else "")

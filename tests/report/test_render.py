@@ -18,7 +18,9 @@ from bench.report import render
 from bench.report.content import gather
 from bench.report.summary import counts, summary
 from bench.report.text import fixed, markdown, percent, reasons, significant
-from bench.report.views import best_floors, picture, settings
+from bench.report.views.floors import best_floors
+from bench.report.views.judged import picture
+from bench.report.views.recorded import settings
 from bench.tables import TableError, load, published
 from bench.tables.blocks import blocks
 from bench.tables.claims import ClaimResult

@@ -15,7 +15,7 @@ from bench.report.sources import Sources
 from bench.report.summary import summary
 from bench.report.templating import environment
 from bench.report.text import markdown
-from bench.report.views import missing
+from bench.report.views.judged import missing
 from bench.tables import published
 from bench.tables.join import Joined
 from bench.tables.speeds import SPEED_KINDS

@@ -15,7 +15,7 @@ from bench.accuracy.intervals import Interval
 from bench.report.figures.picture import Picture, slug
 from bench.report.figures.style import GROUND, INK, SERIES, SMALL, SOFT, WIDTH, grid, place, sheet, wrapped
 from bench.report.text import fixed, significant
-from bench.report.views import label
+from bench.report.views.printed import label
 from bench.tables.comparison import described
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.speeds import Machine, Setting, interval, pooled, setting
