@@ -17,7 +17,7 @@ from bench.inference.optimise import Batched, optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.tables.static_costs import StaticCost
-from bench.task import task_loss, task_of
+from bench.task import logged_loss, task_of
 from bench.weights import spec_of
 
 
@@ -61,8 +61,7 @@ class Static(Method):
         return self.network.details() if isinstance(self.network, Batched) else {}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, right = task_loss(self.network, batch)
-        return loss, {"correct": float(right.mean())}
+        return logged_loss(self.network, batch)
 
 
 def static(network: str, *, frames: int, size: int, classes: int, network_options: Mapping[str, Any]) -> Static:

@@ -72,3 +72,9 @@ def task_loss(network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     heads = every(batch.sample) if every else [(1.0, network(batch.sample))]
     loss = torch.stack([weight * task.loss(output, batch.target) for weight, output in heads]).sum()
     return loss, task.right(heads[0][1], batch.target)
+
+
+def logged_loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """As a `GradientStage` takes it: `task_loss`, and "correct", how right the answers are on average."""
+    loss, right = task_loss(network, batch)
+    return loss, {"correct": float(right.mean())}

@@ -24,7 +24,7 @@ from bench.data.subset import held_out
 from bench.gradient_stage import GradientStage
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage, Trace
 from bench.policy import Learned, Policy
-from bench.task import task_loss, task_of
+from bench.task import logged_loss, task_of
 from bench.weights import spec_of
 
 SHORTCUTS = {"shortcut", "downsample"}  # what networks call the projection beside a residual branch
@@ -128,9 +128,9 @@ class CGNet(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The task's loss + weight · Σ (Δ − T)² over all thresholds."""
         self.session.start(Learned(), dense=True)
-        loss, right = task_loss(self.network, batch)
+        loss, logged = logged_loss(self.network, batch)
         penalty = torch.stack([(unit.threshold - self.target).square().sum() for unit in self.units]).sum()
-        return loss + self.weight * penalty, {"correct": float(right.mean()), "share": self._share()}
+        return loss + self.weight * penalty, {**logged, "share": self._share()}
 
     def _share(self) -> float:
         """Mean cost of the last pass, as a share of the plain network's."""

@@ -18,7 +18,7 @@ from bench.gradient_stage import GradientStage
 from bench.inference.optimise import with_optimised
 from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
-from bench.task import task_loss
+from bench.task import logged_loss
 
 
 class ClipNetwork(nn.Module):
@@ -160,7 +160,8 @@ class Faster(Method):
                 {"params": [p for part in (aggregator, *(n.match for n in networks)) for p in part.parameters()]},
                 {"params": [p for n in networks for p in n.trunk.parameters()], "scale": self.backbone_scale},
             ]
-            stages.append(GradientStage("sequence", self, groups, self._sequence_loss, recipe, epochs[1]))
+            loss = functools.partial(logged_loss, self.network)
+            stages.append(GradientStage("sequence", self, groups, loss, recipe, epochs[1]))
         return stages
 
     def _clip_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -171,10 +172,6 @@ class Faster(Method):
             losses.append(F.cross_entropy(logits.flatten(0, 1), target))
             logged[f"correct_{letter}"] = _correct(logits.flatten(0, 1), target)
         return torch.stack(losses).sum(), logged
-
-    def _sequence_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, right = task_loss(self.network, batch)
-        return loss, {"correct": float(right.mean())}
 
 
 def _correct(logits: Tensor, target: Tensor) -> float:

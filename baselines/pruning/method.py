@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,10 +16,10 @@ from baselines.pruning.semi_structured import semi_structured
 from bench import registry
 from bench.cost import count_meta
 from bench.gradient_stage import GradientStage
-from bench.method import Batch, InputSpec, Method, Prediction, Recipe, Stage
+from bench.method import InputSpec, Method, Prediction, Recipe, Stage
 from bench.policy import Policy
 from bench.static import Static
-from bench.task import task_loss, task_of
+from bench.task import logged_loss, task_of
 from bench.weights import spec_of
 
 Kind = Literal["weights", "channels", "2:4"]
@@ -130,13 +131,10 @@ class Pruned(Method):
         rounds = len(self.budgets)
         *after, first = recipe.divided([self.retrain / rounds] * rounds + [1 - self.retrain])
         slow = replace(recipe, lr=recipe.lr * self.retrain_lr)
-        train = GradientStage("train", self, [{"params": self.parameters()}], self._loss, recipe, first)
+        loss = partial(logged_loss, self.network)
+        train = GradientStage("train", self, [{"params": self.parameters()}], loss, recipe, first)
         pairs = zip(self.budgets, reversed(after), strict=True)
         return [train, *(Retrain(self, number, *pair, slow) for number, pair in enumerate(pairs, 1))]
-
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        loss, right = task_loss(self.network, batch)
-        return loss, {"correct": float(right.mean())}
 
 
 class Retrain(GradientStage):
@@ -144,7 +142,8 @@ class Retrain(GradientStage):
 
     def __init__(self, method: Pruned, number: int, budget: float, epochs: int, recipe: Recipe) -> None:
         groups = [{"params": method.parameters()}]
-        super().__init__(f"retrain{number}", method, groups, method._loss, recipe, epochs)
+        loss = partial(logged_loss, method.network)
+        super().__init__(f"retrain{number}", method, groups, loss, recipe, epochs)
         self.pruned, self.budget = method, budget
         self.hooks: list[Any] = []
 
