@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from baselines.networks.convolution import convolution
 from baselines.networks.i3d import i3d
 from baselines.networks.initialise import initialise
 from baselines.networks.region import ANCHORS, Detection
@@ -40,22 +41,14 @@ class ChannelAttention(nn.Module):
         return x + self.gamma * (weights @ places).view_as(x)
 
 
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
 def _head(inputs: int, width: int, classes: int, dropout: float) -> nn.Sequential:
     """(B, inputs, h, w) to what `Detection` reads."""
     return nn.Sequential(
         OrderedDict[str, nn.Module](
-            reduce=_conv(inputs, width, 1),
-            before=_conv(width, width, 3),
+            reduce=convolution(inputs, width, 1),
+            before=convolution(width, width, 3),
             attention=ChannelAttention(),
-            after=_conv(width, width, 3),
+            after=convolution(width, width, 3),
             dropout=nn.Dropout(dropout),
             project=nn.Conv2d(width, width, 1),
             anchors=nn.Conv2d(width, len(ANCHORS) * (5 + classes), 1, bias=False),

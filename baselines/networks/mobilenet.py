@@ -6,8 +6,11 @@ classifier.1).
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
+from baselines.networks.convolution import convolution
 from baselines.networks.frames import Frames
 from baselines.networks.initialise import initialise
 from baselines.networks.resnet import pooled
@@ -15,21 +18,13 @@ from baselines.networks.resnet import pooled
 STEM, LAST = 32, 1280
 # Expansion, channels, blocks and the first one's stride of every stage (Table 2 of the paper).
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+_conv = partial(convolution, act=nn.ReLU6)
 
 
 def rounded(channels: float) -> int:
     """The nearest multiple of 8, at least 8, and never less than nine tenths of `channels`."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution, normalisation and ReLU6."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU6(inplace=True),
-    )
 
 
 class InvertedResidual(nn.Module):
@@ -44,10 +39,10 @@ class InvertedResidual(nn.Module):
         hidden = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.shift: nn.Module = nn.Identity()
-        expand = [convolution(inputs, hidden, 1)] if expansion > 1 else []
+        expand = [_conv(inputs, hidden, 1)] if expansion > 1 else []
         self.conv = nn.Sequential(
             *expand,
-            convolution(hidden, hidden, 3, stride, groups=hidden),
+            _conv(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -70,14 +65,14 @@ class MobileNetV2(nn.Module):
         super().__init__()
         scale = width / STEM
         inputs = rounded(STEM * scale)
-        layers: list[nn.Module] = [convolution(3, inputs, 3, 2)]
+        layers: list[nn.Module] = [_conv(3, inputs, 3, 2)]
         for expansion, channels, blocks, first in STAGES:
             outputs = rounded(channels * scale)
             for position in range(blocks):
                 layers.append(InvertedResidual(inputs, outputs, first if position == 0 else 1, expansion))
                 inputs = outputs
         self.channels = rounded(last * max(1.0, scale))
-        self.features = nn.Sequential(*layers, convolution(inputs, self.channels, 1))
+        self.features = nn.Sequential(*layers, _conv(inputs, self.channels, 1))
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.channels, classes))
         self.apply(initialise)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.networks.convolution import convolution
 from baselines.networks.initialise import initialise
 from baselines.networks.resnet import BasicBlock
 from bench.task import Task
@@ -46,14 +47,6 @@ class Segmentation(Task):
         return {"masks": output}
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
 class Encoder(nn.Module):
     """Images (B, 3, H, W) to layer3 (B, 4·width, ⌈H/8⌉, ⌈W/8⌉) and layer4 (B, 8·width, ⌈H/8⌉, ⌈W/8⌉).
 
@@ -66,7 +59,10 @@ class Encoder(nn.Module):
         if width < 1 or len(blocks) != 4 or min(blocks) < 1:
             raise ValueError(f"width of 1 or more, four stages of a block or more: got {width}, {tuple(blocks)}")
         self.stem = nn.Sequential(
-            _conv(3, width, 3, 2), _conv(width, width, 3), _conv(width, 2 * width, 3), nn.MaxPool2d(3, 2, 1)
+            convolution(3, width, 3, 2),
+            convolution(width, width, 3),
+            convolution(width, 2 * width, 3),
+            nn.MaxPool2d(3, 2, 1),
         )
         inputs, stages = 2 * width, []
         for number, depth in enumerate(blocks):
@@ -101,7 +97,7 @@ class Pyramid(nn.Module):
     def __init__(self, inputs: int, planes: int) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), _conv(inputs, planes, 1)) for scale in SCALES
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), convolution(inputs, planes, 1)) for scale in SCALES
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +111,7 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def _classifier(inputs: int, planes: int, classes: int, dropout: float) -> nn.Sequential:
     """A 3×3 convolution, then logits place by place; C1 is this alone."""
-    return nn.Sequential(_conv(inputs, planes, 3), nn.Dropout2d(dropout), nn.Conv2d(planes, classes, 1))
+    return nn.Sequential(convolution(inputs, planes, 3), nn.Dropout2d(dropout), nn.Conv2d(planes, classes, 1))
 
 
 def _initialise(module: nn.Module) -> None:
