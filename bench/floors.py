@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,16 @@ MASKS = ("mIoU", "pixel-accuracy")
 COARSE = "kernel ridge on coarse pictures"
 
 
-def floors(*folds: Dataset, coarse: bool = False) -> dict[str, Mapping[str, Interval]]:
-    """Rule, fitted on the training split -> figures on the whole test split, as shares of 1; of folds on all of theirs.
+@dataclass(frozen=True)
+class Found:
+    """What a rule has: figures, shares of 1; of classes also, a fold each, whether test videos are right."""
+
+    figures: Mapping[str, Interval]
+    right: Sequence[NDArray[np.float64]] = ()
+
+
+def floors(*folds: Dataset, coarse: bool = False) -> dict[str, Found]:
+    """Rule, fitted on the training split -> what it has on the whole test split; of folds on all of theirs.
 
     Classes: the most frequent one, and with `coarse` what `bench.coarse` names, which looks at every video. Boxes: see
     `bench.data.key_frames.no_skill`. Masks: the most frequent class, and where all pictures are of one size the most
@@ -40,17 +49,17 @@ def floors(*folds: Dataset, coarse: bool = False) -> dict[str, Mapping[str, Inte
     train, test = annotated(folds[0].train), annotated(folds[0].test)
     if train is None or test is None:
         rules = {"most frequent class": _majority} | ({COARSE: right} if coarse else {})
-        return {name: {"clip-1": _over(folds, rule)} for name, rule in rules.items()}
+        return {name: _over(folds, rule) for name, rule in rules.items()}
     if len(folds) > 1:
         raise DataError(f"{folds[0].name}: floors of {test.task} are of one fold: name it with --data-option fold=0")
     if test.task == "boxes":
-        return {f"boxes: {rule}": _boxes(test, answer) for rule, answer in no_skill(train).items()}
+        return {f"boxes: {rule}": Found(_boxes(test, answer)) for rule, answer in no_skill(train).items()}
     return _masks(train, test)
 
 
 def measured(
     profile: Profile, frames: int, data_root: Path | None, coarse: bool
-) -> tuple[list[Dataset], dict[str, Mapping[str, Interval]]]:
+) -> tuple[list[Dataset], dict[str, Found]]:
     """The data sets of a profile, one a fold, and their floors.
 
     Raises:
@@ -64,16 +73,23 @@ def stored(
     profile: Profile,
     frames: int,
     folds: Sequence[Dataset],
-    found: Mapping[str, Mapping[str, Interval]],
+    found: Mapping[str, Found],
     folder: Path,
 ) -> Path:
     """Keeps floors beside the records of `folder`."""
     rules = {
-        rule: {name: Figure(value=one.value, low=_end(one.low), high=_end(one.high)) for name, one in figures.items()}
-        for rule, figures in found.items()
+        rule: {
+            name: Figure(value=one.value, low=_end(one.low), high=_end(one.high)) for name, one in had.figures.items()
+        }
+        for rule, had in found.items()
     }
     first, videos = folds[0], sum(len(dataset.test) for dataset in folds)
     prints = [dataset.fingerprint for dataset in folds]
+    right = {
+        rule: {digest: "".join(str(int(one)) for one in row) for digest, row in zip(prints, had.right, strict=True)}
+        for rule, had in found.items()
+        if had.right
+    }
     record = FloorRecord(
         dataset=first.name,
         dataset_revision=first.revision,
@@ -82,6 +98,7 @@ def stored(
         fingerprints=prints,
         videos=videos,
         rules=rules,
+        right=right,
     )
     return store(folder, record)
 
@@ -90,10 +107,11 @@ def _end(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _over(folds: Sequence[Dataset], rule: Callable[[Dataset], NDArray[np.float64]]) -> Interval:
+def _over(folds: Sequence[Dataset], rule: Callable[[Dataset], NDArray[np.float64]]) -> Found:
     """A rule's share of right test videos of all folds, over their sources."""
     sources = np.concatenate([dataset.test.groups.astype(str) for dataset in folds])
-    return interval(np.concatenate([rule(dataset) for dataset in folds]), sources)
+    right = [rule(dataset) for dataset in folds]
+    return Found({"clip-1": interval(np.concatenate(right), sources)}, right)
 
 
 def _majority(dataset: Dataset) -> NDArray[np.float64]:
@@ -108,7 +126,7 @@ def _boxes(test: AnnotatedSplit, answer: NDArray[np.float64]) -> dict[str, Inter
     return {name: pooled_interval(name, [table]) for name in BOXES}  # type: ignore[arg-type]
 
 
-def _masks(train: AnnotatedSplit, test: AnnotatedSplit) -> dict[str, Mapping[str, Interval]]:
+def _masks(train: AnnotatedSplit, test: AnnotatedSplit) -> dict[str, Found]:
     classes, shapes = len(train.classes), {mask.shape for mask in _each(test)}
     seen = np.zeros(classes, np.int64)
     for mask in _each(train):
@@ -117,7 +135,7 @@ def _masks(train: AnnotatedSplit, test: AnnotatedSplit) -> dict[str, Mapping[str
     rules = {"most frequent class": np.full((1, 1), int(seen.argmax()))}
     if len(shapes) == 1:
         rules["most frequent class at each place"] = _places(train, classes, shapes.pop())
-    return {rule: _pixels(test, answer, classes) for rule, answer in rules.items()}
+    return {rule: Found(_pixels(test, answer, classes)) for rule, answer in rules.items()}
 
 
 def _each(split: AnnotatedSplit) -> Iterator[NDArray[np.int64]]:

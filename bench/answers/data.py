@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bench.accuracy.intervals import Interval
 from bench.answers.table import print_table
 from bench.data.check import Report
+from bench.floors import Found
 
 SHOWN = 20
 """Classes of the lowest coverage, and faults of a kind, that the terminal shows; JSON has all."""
@@ -66,11 +66,11 @@ def _share(end: float) -> str:
     return f"{100 * end if math.isnan(end) else min(max(100 * end, 0.0), 100.0):.2f}"
 
 
-def print_floors(found: Mapping[str, Mapping[str, Interval]]) -> None:
+def print_floors(found: Mapping[str, Found]) -> None:
     """A line for each rule and figure, in percent."""
     rows = [
         [rule, name, f"{100 * one.value:.2f} %", f"{_share(one.low)} to {_share(one.high)} %"]
-        for rule, figures in found.items()
-        for name, one in figures.items()
+        for rule, had in found.items()
+        for name, one in had.figures.items()
     ]
     print_table(["without a network", "figure", "value", "95 % interval"], rows)

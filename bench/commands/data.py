@@ -49,7 +49,7 @@ def data_floor(
     if results is not None:
         tell(f"kept as {stored(chosen, frames or chosen.frames[0], datasets, found, results / 'records')}")
     if as_json:
-        told = {rule: {name: one._asdict() for name, one in figures.items()} for rule, figures in found.items()}
+        told = {rule: {name: one._asdict() for name, one in had.figures.items()} for rule, had in found.items()}
         print(json.dumps(told, indent=1))
     else:
         print_floors(found)

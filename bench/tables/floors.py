@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from bench.accuracy.intervals import Interval
+from bench.accuracy.intervals import Interval, interval
 from bench.files import kept, locked, read_model, sealed, whole, write_atomically
 from bench.records import Figure, Strict
 from bench.tables.block import Block
 from bench.tables.comparison import Line
-from bench.tables.runs import Run
+from bench.tables.folds import APART
+from bench.tables.runs import Run, fold_of, groups, per_video
 from bench.tables.verdicts import FEWEST_SEEDS
 
 CLASSES = "clip-1"
@@ -33,7 +35,8 @@ class FloorError(Exception):
 class FloorRecord(Strict):
     """What rules without a network have on one data set, in all its folds together: shares of 1 by rule and figure.
 
-    fingerprints: of the data, one a fold. videos: how many were tested.
+    fingerprints: of the data, one a fold. videos: how many were tested. right: of classes, by rule and fingerprint,
+    "1" for each test video that is named rightly, else "0", in the order of the split; records made earlier have none.
     """
 
     dataset: str
@@ -43,6 +46,7 @@ class FloorRecord(Strict):
     fingerprints: list[str]
     videos: int = Field(gt=0)
     rules: dict[str, dict[str, Figure]]
+    right: dict[str, dict[str, Annotated[str, Field(pattern="^[01]+$")]]] = Field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -84,7 +88,8 @@ def _with_rules(earlier: FloorRecord | None, record: FloorRecord) -> FloorRecord
     """A floor with the rules of an earlier one that it does not have."""
     if earlier is None or earlier.dataset_revision != record.dataset_revision:
         return record
-    return record.model_copy(update={"rules": {**earlier.rules, **record.rules}})
+    right = {rule: kept for rule, kept in earlier.right.items() if rule not in record.rules}
+    return record.model_copy(update={"rules": {**earlier.rules, **record.rules}, "right": {**right, **record.right}})
 
 
 def _read(path: Path) -> FloorRecord:
@@ -95,8 +100,9 @@ def _read(path: Path) -> FloorRecord:
 class Floor:
     """A figure without a network, in %. measured: by a stored rule; else counted from the classes of the test videos.
 
-    above, below: the methods whose whole interval lies there, outside that of the floor; level: those of which neither
-    is so, and those with too few seeds to tell, which say how many.
+    above, below: the methods that are more, or less, often right on the same videos, with the whole interval of the
+    paired difference; where the rule's answers are not kept, those whose own interval lies outside that of the floor.
+    level: those of which neither is so, and those with too few seeds to tell, which say how many.
     """
 
     rule: str
@@ -112,12 +118,12 @@ def floors(block: Block, frames: int, records: Sequence[FloorRecord], lines: Seq
     """The floors of a block's data at so many frames, with the methods of `lines` above each."""
     own = [record for record in records if _is_of(record, block, frames)]
     measured = [
-        (rule, name, _percent(figure), True)
+        (Floor(rule, name, _percent(figure), True), record.right.get(rule, {}) if name == CLASSES else {})
         for record in own
         for rule, figures in record.rules.items()
         for name, figure in figures.items()
     ]
-    return [_standing(*one, lines) for one in [*_counted(block, frames), *measured]]
+    return [_standing(floor, right, lines) for floor, right in [*_counted(block, frames), *measured]]
 
 
 def _is_of(record: FloorRecord, block: Block, frames: int) -> bool:
@@ -132,7 +138,7 @@ def _percent(figure: Figure) -> Interval:
     return Interval(100 * figure.value, *ends)
 
 
-def _counted(block: Block, frames: int) -> list[tuple[str, str, Interval, bool]]:
+def _counted(block: Block, frames: int) -> list[tuple[Floor, Mapping[str, str]]]:
     """Chance and the most frequent class, from the classes of the test videos."""
     run = next((run for run in block.runs if _tells(run, frames)), None)
     if run is None:
@@ -140,7 +146,7 @@ def _counted(block: Block, frames: int) -> list[tuple[str, str, Interval, bool]]
     counts = np.unique(run.samples["target"], return_counts=True)[1]
     most, classes = 100 * counts.max() / counts.sum(), len(counts)
     told = {f"one of the {classes} classes at random": 100 / classes, "the test videos' most frequent class": most}
-    return [(rule, CLASSES, Interval(value, math.nan, math.nan), False) for rule, value in told.items()]
+    return [(Floor(rule, CLASSES, Interval(value, math.nan, math.nan), False), {}) for rule, value in told.items()]
 
 
 def _tells(run: Run, frames: int) -> bool:
@@ -149,15 +155,31 @@ def _tells(run: Run, frames: int) -> bool:
     return stored and run.classifies and "target" in run.samples.columns
 
 
-def _standing(rule: str, figure: str, found: Interval, measured: bool, lines: Sequence[Line]) -> Floor:
-    """Methods by where their interval lies; one without interval is level, as is one with too few seeds."""
-    low, high = (found.value if math.isnan(end) else end for end in found[1:])
+def _standing(floor: Floor, right: Mapping[str, str], lines: Sequence[Line]) -> Floor:
+    """The floor with the methods by where they lie."""
     sides: dict[str, list[str]] = {"above": [], "level": [], "below": []}
     for line in lines:
-        own = line.accuracies.get(figure)
+        own = line.accuracies.get(floor.figure)
         if own is not None and line.seeds < FEWEST_SEEDS:
             sides["level"].append(f"{line.name} ({line.seeds} seed{'' if line.seeds == 1 else 's'})")
         elif own is not None:
-            side = "above" if own.low > high else "below" if own.high < low else "level"
-            sides[side].append(line.name)
-    return Floor(rule, figure, found, measured, **sides)
+            sides[_side(own, floor.found, _paired(line, right))].append(line.name)
+    return replace(floor, above=sides["above"], level=sides["level"], below=sides["below"])
+
+
+def _side(own: Interval, floor: Interval, difference: Interval | None) -> Literal["above", "level", "below"]:
+    """By the paired difference if there is one, else by the two intervals; without an interval level."""
+    if difference is not None:
+        return "above" if difference.low > 0 else "below" if difference.high < 0 else "level"
+    low, high = (floor.value if math.isnan(end) else end for end in floor[1:])
+    return "above" if own.low > high else "below" if own.high < low else "level"
+
+
+def _paired(line: Line, right: Mapping[str, str]) -> Interval | None:
+    """A method's clip-1 less that of the rule, points, paired; None where the rule's answers are not kept."""
+    parts = {(fold_of(part.record) or 0): part.record.identity.data_fingerprint for part in line.runs[0].parts}
+    if not all(digest in right for digest in parts.values()):
+        return None
+    own = per_video(line.runs, "clip_1")
+    rule = [float(right[parts[video // APART]][video % APART]) for video in own.index]
+    return interval(100 * (own.to_numpy() - np.array(rule)[:, None]).T, groups(line.runs[0], own.index))

@@ -23,7 +23,7 @@ from bench.tables.analysis import by_clip
 from bench.tables.block import Block
 from bench.tables.blocks import blocks
 from bench.tables.comparison import compare
-from bench.tables.floors import FloorRecord, floors
+from bench.tables.floors import Floor, FloorRecord, floors
 from bench.tables.folds import Folded
 from bench.tables.join import Joined, join
 from bench.tables.timings import timings
@@ -269,3 +269,23 @@ def test_a_floor_stands_beside_the_results_of_exactly_its_data(write: Write, tmp
     harder = own.model_copy(update={"rules": {"looks well": {"clip-1": Figure(value=0.95)}}})
     assert floors(block, 8, [harder], compare(block, 8))[-1].below == ["r2plus1d_18"]
     assert [one.measured for one in floors(block, 16, [own], [])] == []
+
+
+def test_a_floor_whose_answers_are_kept_is_compared_video_by_video(write: Write, tmp_path: Path) -> None:
+    right = np.arange(40) % 10 != 0  # 90 %
+    for number in range(FOLDS):
+        for seed in range(3):
+            fold(write, number, right, seed=seed)
+    block = one_block(tmp_path)
+    prints = [f"f{number}" for number in range(FOLDS)]
+    wide = {"looks": {"clip-1": Figure(value=0.8, low=0.6, high=0.95)}}
+    about = {"dataset": "real", "dataset_revision": 1, "profile": "p", "frames": 8, "videos": 160}
+
+    def standing(answers: np.ndarray) -> Floor:
+        kept = {"looks": {digest: "".join(str(int(one)) for one in answers) for digest in prints}}
+        one = FloorRecord(**about, fingerprints=prints, rules=wide, right=kept)
+        return floors(block, 8, [one], compare(block, 8))[-1]
+
+    assert standing(right & (np.arange(40) % 4 != 1)).above == ["r2plus1d_18"]  # wrong where it is, and more
+    assert standing(right).level == ["r2plus1d_18"]  # the same answers
+    assert standing(np.ones(40, bool)).below == ["r2plus1d_18"]
