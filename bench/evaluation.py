@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -55,7 +55,6 @@ def score(
     views: Views,
     *,
     batch: int | None = None,
-    policy: Policy | None = None,
     executed_samples: int = 64,
 ) -> Scored:
     """Accuracy, cost and decisions of a trained method on a split; `batch` samples together, by default as scored.
@@ -71,19 +70,19 @@ def score(
         DataError: too many videos turn out unreadable, in all processes together.
     """
     method.eval()
-    scoring, policy = scoring_of(split), policy or Learned()
+    scoring = scoring_of(split)
     rows = chosen_rows(split, views.clip_videos)
-    found = follow(method, split, sampling, rows, policy, batch)
+    found = follow(method, split, sampling, rows, Learned(), batch)
     cost, rows = found.cost, found.rows
     about = {"index": rows, "group": split.groups[rows].astype(str), "target": split.targets[rows]}
     table = pd.DataFrame({**about, **found.columns})
-    further = scoring.further(method, Pass(split, sampling, views, batch or scoring.together, policy))
+    further = scoring.further(method, Pass(split, sampling, views, batch or scoring.together))
     if further:
         table = table.merge(further[0], on="index", how="left")
     figures = {**scoring.figures(table), **(further[1] if further else {})}  # the main one of its task is the first
     table["cost"] = cost
     places = np.linspace(0, len(rows) - 1, min(executed_samples, len(rows))).astype(int)
-    ran = executed(method, split, sampling, rows[places], policy)
+    ran = executed(method, split, sampling, rows[places])
     told = int(cost[places].sum())
     if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
         raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
@@ -123,18 +122,14 @@ def follow(
     scoring, columns, whole = scoring_of(split), dict[str, list[Any]](), dict[str, Tensor]()
     cost = np.zeros(len(rows), np.int64)
 
-    def batches(*turn: int) -> Iterator[Batch]:
-        return test_batches(
-            split, method.spec, sampling, 1, 1, batch or scoring.together, rows,
-            turn=(turn[0], turn[1]), leave_out=True,
-        )  # fmt: skip
-
     def answer(item: Batch) -> tuple[list[int], dict[str, list[Any]], NDArray[np.int64], Trace]:
         item = to_device(item, method.device)
         prediction = method(item.sample, policy.rows(item.index))
         trace = {point: _kept(decided).cpu() for point, decided in prediction.trace.items()}
         return item.index.tolist(), scoring.centre(prediction, item.target), prediction.cost.cpu().numpy(), trace
 
+    batch = batch or scoring.together
+    batches = _centres(method, split, sampling, rows, batch)
     read, answers = list[int](), Halving("evaluation", answer)
     for index, found, macs, trace in chain.from_iterable(in_turns(batches, answers)):
         span = slice(len(read), len(read) + len(index))
@@ -149,8 +144,16 @@ def follow(
     trace = {point: decided[: len(read)][order] for point, decided in whole.items()}
     right = np.asarray(columns[scoring.main], np.float32)
     about: dict[str, Any] = {**columns, scoring.main: right}
-    together = answers.most(batch or scoring.together)
-    return Followed(np.asarray(read)[order], about, right, cost[: len(read)][order], trace, together)
+    return Followed(np.asarray(read)[order], about, right, cost[: len(read)][order], trace, answers.most(batch))
+
+
+def _centres(
+    method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64], batch: int
+) -> Callable[[int, int], Iterator[Batch]]:
+    """The centre samples of `rows`, for one process of several: given (rank, size)."""
+    return lambda rank, size: test_batches(
+        split, method.spec, sampling, 1, 1, batch, rows, turn=(rank, size), leave_out=True
+    )
 
 
 def _put(whole: dict[str, Tensor], span: slice, trace: Trace, rows: int) -> None:
@@ -186,9 +189,7 @@ def stored(decided: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def executed(
-    method: Method, split: Split, sampling: Sampling, rows: np.ndarray, policy: Policy | None = None
-) -> dict[str, int]:
+def executed(method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64]) -> dict[str, int]:
     """What ran on the centre clips of `rows`, by the dispatcher, beside what was accounted.
 
     Raises:
@@ -197,16 +198,10 @@ def executed(
     """
     method.eval()
 
-    def batches(*turn: int) -> Iterator[Batch]:
-        return test_batches(
-            split, method.spec, sampling, 1, 1, scoring_of(split).together, rows,
-            turn=(turn[0], turn[1]), leave_out=True,
-        )  # fmt: skip
-
     def counted(item: Batch) -> tuple[int, int]:
         item = to_device(item, method.device)
         with Counter(method, batch=len(item.index)) as counter:
-            prediction = method(item.sample, (policy or Learned()).rows(item.index))
+            prediction = method(item.sample, Learned().rows(item.index))
         for row, real, told in zip(
             item.index.tolist(), counter.result().per_sample, prediction.cost.tolist(), strict=True
         ):
@@ -214,5 +209,6 @@ def executed(
                 raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
         return counter.result().macs, int(prediction.cost.sum())
 
+    batches = _centres(method, split, sampling, rows, scoring_of(split).together)
     pairs = list(chain.from_iterable(in_turns(batches, Halving("counting", counted))))
     return {"samples": len(rows), "executed": sum(ran for ran, _ in pairs), "accounted": sum(told for _, told in pairs)}

@@ -60,16 +60,20 @@ def weighted_frames(weights: Tensor, frames: int, count: int, offset: Tensor) ->
     return increasing.minimum(frames - count + number)
 
 
-def expected_logits(logits: Tensor, log_weights: Tensor, steps: int, draws: int = 128) -> Tensor:
+ORDERS = 128
+"""Random orders of drawing that an expectation is averaged over."""
+
+
+def expected_logits(logits: Tensor, log_weights: Tensor, steps: int) -> Tensor:
     """What the next frame drawn would say, (N, classes), on average over the first `steps` draws.
 
     Frames are drawn without replacement by their weights; before each draw the expectation of `logits` (N, T, classes)
     under the weights of the frames that are left, `log_weights` (N, T), is taken exactly. Which frames are left is
-    averaged over `draws` random orders. The gradient reaches the weights through the expectations alone.
+    averaged over `ORDERS` random orders. The gradient reaches the weights through the expectations alone.
     """
-    noise = -torch.empty(len(logits), draws, logits.shape[1], device=logits.device).exponential_().log()
+    noise = -torch.empty(len(logits), ORDERS, logits.shape[1], device=logits.device).exponential_().log()
     order = (log_weights.detach().unsqueeze(1) + noise).argsort(-1, descending=True)  # the Gumbel way to draw by weight
     turn = order.argsort(-1).unsqueeze(-1)
-    left = turn >= torch.arange(steps, device=logits.device)  # (N, draws, T, steps)
+    left = turn >= torch.arange(steps, device=logits.device)  # (N, ORDERS, T, steps)
     shares = log_weights[:, None, :, None].masked_fill(~left, -torch.inf).softmax(2).mean((1, 3))
     return (shares.unsqueeze(-1) * logits).sum(1)

@@ -6,13 +6,11 @@ multiply-adds); `r2plus1d_18_torchvision` is torchvision's layout. Neither has a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from baselines.networks.initialise import initialise
-
-Mid = Callable[[int, int], int]
 
 
 def mid_planes(inputs: int, outputs: int) -> int:

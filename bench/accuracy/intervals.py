@@ -47,12 +47,10 @@ def interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: 
     def mean(weights: Floats) -> Floats:
         return (weights @ sums.T) / (weights @ counts.T)
 
-    return _estimate(mean, codes, resamples, seed)
+    return estimate(mean, int(codes.max()) + 1, resamples, seed)
 
 
-def ratio_interval(
-    numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0
-) -> Interval:
+def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, groups: ArrayLike) -> Interval:
     """The ratio of two means, both (seeds, videos) or (videos,), paired; the geometric mean of the seeds' ratios.
 
     On the log scale, where a ratio and its inverse are as far from 1 as each other: the ends are above 0, and those of
@@ -71,11 +69,11 @@ def ratio_interval(
     def log_ratio(weights: Floats) -> Floats:
         return np.log((weights @ sums.T) / (weights @ others.T) / first)
 
-    found = _estimate(log_ratio, codes, resamples, seed)
+    found = estimate(log_ratio, int(codes.max()) + 1)
     return Interval(*(float(first * np.exp(end)) for end in found))
 
 
-def spread_interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+def spread_interval(values: ArrayLike, groups: ArrayLike) -> Interval:
     """The standard deviation over videos relative to the mean, of `values` (seeds, videos) or (videos,).
 
     Raises:
@@ -92,10 +90,10 @@ def spread_interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000,
         variance = (weights @ squares.T) / total - mean**2
         return np.sqrt(np.maximum(variance, 0)) / (1 + mean)
 
-    return _estimate(spread, codes, resamples, seed)
+    return estimate(spread, int(codes.max()) + 1)
 
 
-def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: int = 500, seed: int = 0) -> Interval:
+def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: int = 500) -> Interval:
     """Spearman's rank correlation over videos between `x` (seeds, videos) or (videos,) and `y` (videos,).
 
     Ties share their middle rank. Every draw is ranked anew, which is exact but dearer than a mean: hence fewer draws.
@@ -112,7 +110,7 @@ def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: 
         weighted = weights[:, codes] * ranks[:, other.runs]
         return np.stack([_correlation(ties, weights, weighted, scale) for ties in own], axis=1)
 
-    return _estimate(correlation, codes, resamples, seed, rows=50)
+    return estimate(correlation, int(codes.max()) + 1, resamples, rows=50)
 
 
 def estimate(
@@ -154,10 +152,6 @@ def _check(values: ArrayLike, groups: ArrayLike) -> tuple[Floats, NDArray[np.int
 def _sums(values: Floats, codes: NDArray[np.intp]) -> Floats:
     """Sums within each source: (seeds, videos) -> (seeds, sources)."""
     return np.stack([np.bincount(codes, weights=row) for row in values])
-
-
-def _estimate(statistic: Statistic, codes: NDArray[np.intp], resamples: int, seed: int, rows: int = 200) -> Interval:
-    return estimate(statistic, int(codes.max()) + 1, resamples, seed, rows)
 
 
 def _mean(values: Floats) -> Floats:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.accuracy.average_precision import mean_over_classes, scored_precisions
+from bench.accuracy.average_precision import DRAWS, mean_over_classes, scored_precisions
 from bench.accuracy.detection import Floats, Numbers, Pooled, average_precisions, classification, recall
 from bench.accuracy.intervals import Interval, Statistic, estimate
 from bench.accuracy.segmentation import ious, pixel_accuracy
@@ -40,8 +40,6 @@ COLUMNS: Mapping[Name, Collection[str]] = {
 
 OF_VIDEOS = ("scores", "target")
 """What mAP of classified videos is computed from, where that is stored."""
-DRAWS_OF_VIDEOS = 500
-"""Enough: each ranks all videos for each class anew, which is dearer than all else."""
 
 
 def needed(name: Name, stored: Collection[str]) -> Collection[str]:
@@ -76,9 +74,7 @@ def pooled_interval(name: Name, tables: Sequence[pd.DataFrame], resamples: int =
     return _estimate(name, _of_seeds(name, tables, codes), codes, _draws(tables, resamples), seed)
 
 
-def pooled_difference(
-    name: Name, tables: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], resamples: int = 2000, seed: int = 0
-) -> Interval:
+def pooled_difference(name: Name, tables: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame]) -> Interval:
     """A figure of `tables` minus that of `others` in points, paired by sample, source and seed.
 
     Raises:
@@ -92,11 +88,11 @@ def pooled_difference(
     def points(weights: Floats) -> Floats:
         return 100 * (first(weights) - second(weights))
 
-    return _estimate(name, points, codes, _draws(tables, resamples), seed)
+    return _estimate(name, points, codes, _draws(tables))
 
 
-def _draws(tables: Sequence[pd.DataFrame], resamples: int) -> int:
-    return min(resamples, DRAWS_OF_VIDEOS) if "scores" in tables[0] else resamples
+def _draws(tables: Sequence[pd.DataFrame], resamples: int = 2000) -> int:
+    return min(resamples, DRAWS) if "scores" in tables[0] else resamples
 
 
 def _of_seeds(name: Name, tables: Sequence[pd.DataFrame], codes: Numbers) -> Statistic:
@@ -109,7 +105,7 @@ def _of_seeds(name: Name, tables: Sequence[pd.DataFrame], codes: Numbers) -> Sta
     return values
 
 
-def _estimate(name: Name, statistic: Statistic, codes: Numbers, resamples: int, seed: int) -> Interval:
+def _estimate(name: Name, statistic: Statistic, codes: Numbers, resamples: int, seed: int = 0) -> Interval:
     found = estimate(statistic, int(codes.max()) + 1, resamples, seed, centred=name in OVER_CLASSES)
     if np.isnan(found.value):
         raise NothingToScoreError(f"no sample holds anything that {name} could be of")

@@ -34,6 +34,9 @@ from bench.training import TrainingError, train
 ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales": (1.0,)}
 """Of every validation sample."""
 
+ANNOUNCED = 2.0
+"""Seconds between two announcements of the share done."""
+
 UNMEASURABLE = (TrainingError, CountError, NothingToScoreError)
 """What ends an experiment with a reason."""
 
@@ -143,12 +146,12 @@ class Run:
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
-    def _progress(self, file: Path, every: float = 2.0) -> Callable[[float], None]:
+    def _progress(self, file: Path) -> Callable[[float], None]:
         """Keeps the share done in a file that other processes can read, and announces it."""
         last = [0.0]
 
         def call(share: float) -> None:
-            if first() and time.monotonic() - last[0] > every:
+            if first() and time.monotonic() - last[0] > ANNOUNCED:
                 last[0] = time.monotonic()
                 write_atomically(file, str(share).encode(), lasting=False)
                 self.announce(share)

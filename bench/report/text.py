@@ -16,11 +16,11 @@ MINUS = "\u2212"
 MOST = 6  # distinct values of one setting that are written out
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """At least `digits` significant digits, without an exponent: 0.01234 -> 0.0123, 110.52 -> 110.5."""
+def significant(value: float) -> str:
+    """At least three significant digits, without an exponent: 0.01234 -> 0.0123, 110.52 -> 110.5."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 1)
+    decimals = max(2 - math.floor(math.log10(abs(value))), 1)
     return f"{value:.{decimals}f}".replace("-", MINUS)
 
 

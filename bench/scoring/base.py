@@ -13,19 +13,17 @@ from bench.accuracy.intervals import Interval
 from bench.data.sampling import Sampling
 from bench.data.split import Split
 from bench.method import Method, Prediction
-from bench.policy import Policy
 from bench.profiles import Views
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass over test data needs besides the method: views, samples taken together, and whose decisions."""
+    """What a pass over test data needs besides the method: views, and samples taken together."""
 
     split: Split
     sampling: Sampling
     views: Views
     batch: int
-    policy: Policy
 
 
 class Scoring(ABC):

@@ -53,7 +53,7 @@ class Classes(Scoring):
 
         def answer(item: Batch) -> tuple[list[int], NDArray[np.float32]]:
             item = to_device(item, method.device)
-            prediction = method(item.sample, data.policy.rows(item.index))
+            prediction = method(item.sample)
             return item.index.tolist(), _logits(prediction).float().softmax(1).cpu().numpy()
 
         for index, shares in chain.from_iterable(in_turns(batches, Halving("evaluation", answer))):

@@ -47,7 +47,7 @@ class Masks(Scoring):
         rows = chosen_rows(split, data.views.video_videos).tolist()
 
         def answer(item: Batch) -> Tensor:
-            return _masks(method(item.sample.to(method.device), data.policy.rows(item.index))).float().softmax(1).cpu()
+            return _masks(method(item.sample.to(method.device))).float().softmax(1).cpu()
 
         answers = Halving("evaluation", answer)
 

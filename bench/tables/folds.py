@@ -15,10 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from bench.inspection.store import Inspection
-from bench.profiles import Profile
 from bench.records import Cost, Figure, Identity, Record
 from bench.tables.runs import Run, fold_of
 
@@ -83,43 +81,34 @@ def _inspection(run: Run) -> Inspection | None:
 def siblings(found: Sequence[tuple[str, Path, Record]]) -> list[tuple[str, Path, Record]]:
     """Records under the labels of their stores, each of one fold stating all in which any like it is run.
 
-    One that was made before its profile had folds, or had all of them, is thereby one of them. Alike are records of one
-    store whose settings differ in the fold alone.
+    One that was made before its profile had all of them is thereby one of them. Alike are records of one store whose
+    settings differ in the fold alone; one from before records stated that is like those of its own setting.
     """
+    stating = [(label, one) for label, _, one in found if one.protocol.get("folds") and "across_folds" in one.protocol]
+    across = {_setting(label, record): str(record.protocol["across_folds"]) for label, record in stating}
     wanted: dict[Hashable, set[int]] = {}
-    for label, _, record in found:
-        if record.protocol.get("folds"):
-            wanted.setdefault(_across(label, record), set()).update(record.protocol["folds"])
-    return [
-        (label, path, _stating(record, key[-1], wanted[key]) if key in wanted else record)
-        for label, path, record in found
-        for key in [_across(label, record)]
-    ]
+    for label, record in stating:
+        alike = _data(label, record), record.protocol["across_folds"]
+        wanted.setdefault(alike, set()).update(record.protocol["folds"])
+
+    def complete(label: str, record: Record) -> Record:
+        if "fold" not in record.protocol.get("dataset_options", {}):
+            return record
+        common = record.protocol.get("across_folds", across.get(_setting(label, record)))
+        folds = sorted(wanted.get((_data(label, record), common), ()))
+        stated = {**record.protocol, "folds": folds, "across_folds": common}
+        return record.model_copy(update={"protocol": stated}) if folds else record
+
+    return [(label, path, complete(label, record)) for label, path, record in found]
 
 
-def _across(label: str, record: Record) -> tuple[str, ...]:
+def _data(label: str, record: Record) -> tuple[str, ...]:
     who = record.identity
-    return label, who.profile, who.dataset, str(who.dataset_revision), _common(record)
+    return label, who.profile, who.dataset, str(who.dataset_revision)
 
 
-def _common(record: Record) -> str:
-    """The digest that the settings of all folds have in common, computed where it is not stated; "" of no fold."""
-    stated, who = record.protocol, record.identity
-    if "across_folds" in stated or "fold" not in stated.get("dataset_options", {}):
-        return str(stated.get("across_folds", ""))
-    known = ("views", "recipe", "sampling", "stride", "scales", "network", "dataset_options")
-    given = {key: stated[key] for key in known if key in stated}
-    named = {"name": who.profile, "description": "", "dataset": who.dataset, "size": who.size}
-    try:
-        profile = Profile.model_validate({**named, **given, "tables": [], "frames": [1], "seeds": [0]})
-    except ValidationError:  # it does not state the whole of its setting
-        return ""
-    return profile.across_folds if profile.setting == who.setting else ""
-
-
-def _stating(record: Record, across: str, folds: set[int]) -> Record:
-    stated = {**record.protocol, "folds": sorted(folds), "across_folds": across}
-    return record.model_copy(update={"protocol": stated})
+def _setting(label: str, record: Record) -> tuple[str, ...]:
+    return *_data(label, record), record.identity.setting
 
 
 def folded(runs: Sequence[Run]) -> list[Run]:

@@ -135,11 +135,13 @@ def about(profile: Profile) -> dict[str, Any]:
 
 
 def planned_folds(write: Write, profile: Profile) -> None:
+    """The other folds of the same run, and another run of all."""
     stated = {"folds": [0, 1, 2, 3, 4], "across_folds": profile.across_folds}
-    for part in profile.in_folds()[1:]:
+    for part in profile.in_folds():
         number = part.dataset_options["fold"]
         protocol = {**stated, "dataset_options": {"fold": number}}
-        fold(write, number, 1.0, **about(profile), setting=part.setting, protocol=protocol, seed=0)
+        for seed in range(number == 0, 2):
+            fold(write, number, 1.0, **about(profile), setting=part.setting, protocol=protocol, seed=seed)
 
 
 def test_a_fold_from_before_its_profile_had_folds_is_one_of_them(write: Write, tmp_path: Path) -> None:
@@ -148,8 +150,8 @@ def test_a_fold_from_before_its_profile_had_folds_is_one_of_them(write: Write, t
     assert (alone.folds, alone.part) == (0, ", fold 0 only")  # nothing says that there are others
     planned_folds(write, profile)
     block = one_block(tmp_path)
-    (run,) = block.runs
-    assert run.record.status == "done" and len(run.parts) == block.folds == 5 and not alone.folds
+    assert [(run.record.status, len(run.parts)) for run in block.runs] == [("done", 5)] * 2
+    assert block.folds == 5 and not alone.folds
 
 
 @pytest.mark.parametrize("change", [{"setting": "another"}, {"revision": 2}])
@@ -158,7 +160,7 @@ def test_an_old_fold_of_another_setting_or_revision_does_not_join(
 ) -> None:
     planned_folds(write, old_record(write, tmp_path, **change))
     runs = [run for block in blocks([("runs", tmp_path / "runs")]) for run in block.runs]
-    assert sorted(len(run.parts) for run in runs) == [1, 4]
+    assert sorted(len(run.parts) for run in runs) == [1, 4, 5]
     assert all(run.waiting for run in runs if len(run.parts) == 4)
 
 
