@@ -37,6 +37,10 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             stop("interrupted; what is finished is stored, and the same command goes on from there", 130)
+        except SystemExit as error:
+            if isinstance(error.code, int) and error.code > 128:  # of ours, on a signal
+                raise
+            stop(f"a method ended the program: SystemExit: {error.code}; nothing was recorded", 2)
         except Exception as error:
             mendable = isinstance(error, OSError) and error.errno not in (None, errno.EPIPE)
             mendable = mendable or short_of_memory(error)

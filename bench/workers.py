@@ -131,8 +131,8 @@ def _called(call: Callable[[], Answer]) -> Answer:
         raise _refused
     try:
         return call()
-    except Exception as error:
-        if _passes(error):
+    except (Exception, SystemExit) as error:  # a method of others that ends the program must not end its parent
+        if isinstance(error, Exception) and _passes(error):
             raise
         raise CallError(f"{type(error).__name__}: {error}") from error
 

@@ -63,6 +63,16 @@ class Spectral(Method):
         return []
 
 
+class Leaving(Spectral):
+    """Ends the program, as a script does that thinks it is done."""
+
+    def forward(self, sample: torch.Tensor, policy: Policy | None = None) -> Prediction:
+        sys.exit(0)
+
+    def stages(self, recipe: Recipe) -> list[Stage]:
+        sys.exit(0)
+
+
 def run(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
@@ -173,6 +183,16 @@ def test_cost_of_a_table_has_every_static_row_beside_print() -> None:
 @pytest.mark.parametrize("words", [["cost"], ["cost", "r2plus1d_18", "--table", "table1"]])
 def test_cost_needs_either_a_name_or_a_table(words: list[str]) -> None:
     assert run(*words).exit_code == 2
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_method_that_ends_the_program_has_failed(command: str, profile: str, tmp_path: Path) -> None:
+    Path(profile).write_text(PROFILE.replace("fold = 0, noise = 0.5", "train_videos = 16, test_videos = 8"))
+    result = run(command, f"{__name__}:Leaving", "--profile", profile, "--results", str(tmp_path / "runs"))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr == "error: a method ended the program: SystemExit: 0; nothing was recorded\n"
+    assert not list(tmp_path.glob("runs/records/*.json"))
 
 
 @pytest.mark.bad_input

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -74,6 +75,12 @@ def test_an_error_that_cannot_be_sent_is_no_death() -> None:
         ended = dict(filter(None, workers.ended([partial(fails, number) for number in range(3)])))
     assert (ended[0], ended[2]) == (0, 2)
     assert isinstance(ended[1], CallError) and str(ended[1]) == "OfTwoError: 1.mp4: no frame"
+
+
+def test_work_that_ends_its_program_has_failed() -> None:
+    with Workers[int](1) as workers:
+        ended = dict(filter(None, workers.ended([partial(sys.exit, 0), partial(answer, 1)])))
+    assert isinstance(ended[0], CallError) and str(ended[0]) == "SystemExit: 0" and ended[1] == 1
 
 
 def test_a_wall_clock_that_jumps_changes_nothing(bench: Bench, undisturbed: Bench, count: Count) -> None:
