@@ -161,6 +161,29 @@ def test_what_cannot_be_built_is_an_offender_and_never_locked(provider: ModuleTy
     assert not list(tmp_path.iterdir())
 
 
+def exhausting(frames: int, size: int, classes: int) -> nn.Module:
+    raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+
+def exhausted(frames: int, size: int, classes: int) -> nn.Module:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("network", [exhausting, exhausted])
+def test_memory_that_does_not_suffice_says_nothing_about_costs(
+    network: Any, provider: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.NETWORKS += (f"{__name__}:{network.__name__}",)
+    (path := tmp_path / "costs.json").write_text("{}")
+    monkeypatch.setattr(check, "locks", lambda: (path, tmp_path / "speed.json"))
+    monkeypatch.setattr(check, "ids", list)
+    monkeypatch.setattr(check, "PROCESSES", 1)
+    done = CliRunner().invoke(app, ["regress", "--costs-only", "--json"])
+    found = json.loads(done.stdout)
+    assert done.exit_code == found["code"] == 2 and found["costs"] == []
+    assert found["unmeasured"] == [f"costs: out of memory at {network.__name__}@16x112, 400 classes"]
+
+
 def test_an_installed_package_is_no_part_of_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     before = entries([])
     targets = [*registry._targets(), ("network", f"{__name__}:convolution")]

@@ -99,7 +99,7 @@ def update(costs_only: bool, tell: Tell) -> list[str]:
 
     Raises:
         LockError: a lock that cannot be read, or an entry that cannot be counted.
-        CountingError: a process that counts is gone.
+        CountingError: memory does not suffice, or a process that counts is gone.
         GateError: a speed that cannot be measured.
     """
     costs, speeds = locks()

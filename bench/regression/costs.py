@@ -22,6 +22,7 @@ from bench.faults import first_fault
 from bench.files import write_atomically
 from bench.method import Method
 from bench.records import Strict
+from bench.short_of_memory import short_of_memory
 from bench.tables.schema import Table
 from bench.tables.static_costs import key
 from bench.weights import spec_of
@@ -120,7 +121,7 @@ def measure(chosen: Sequence[Entry], processes: int = 1) -> dict[str, Costs | st
     """The costs of each entry by its label, or why they cannot be stated. What several rows name is built once.
 
     Raises:
-        CountingError: a process that counts is gone.
+        CountingError: memory does not suffice, or a process that counts is gone.
     """
     builds = list(dict.fromkeys(replace(entry, row="") for entry in chosen))
     if processes == 1:
@@ -139,7 +140,11 @@ def measure(chosen: Sequence[Entry], processes: int = 1) -> dict[str, Costs | st
 def _costs_or_reason(entry: Entry) -> Costs | str:
     try:
         return costs_of(entry)
-    except (registry.RegistryError, CountError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+    except (
+        registry.RegistryError, CountError, ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError
+    ) as error:  # fmt: skip
+        if any(cause is not None and short_of_memory(cause) for cause in (error, error.__cause__)):
+            raise CountingError(f"costs: out of memory at {entry.label}") from None
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
