@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,32 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "scikit-learn": version("scikit-learn"),
         "machine": platform.machine(),
         "processor": torch.cuda.get_device_name() if cuda else _processor(),
         "cuda": torch.version.cuda if cuda else None,
+        "driver": _driver() if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "threads": torch.get_num_threads(),
         "tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
         "decoder": loading().opened_decoder.version,
         "commit": COMMIT,
     }
+
+
+def _driver() -> str:
+    """The version of the GPU's driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlSystemGetDriverVersion())
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # whatever the library, the driver or the system refuses with
+        return "unknown"
 
 
 def _processor() -> str:
