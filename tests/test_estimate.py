@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from bench import profiles
+from bench.answers import estimate as answer
+from bench.cli import app
 from bench.estimate import Estimate, estimate
 from bench.experiment.plan import Experiment, plan
 
@@ -33,3 +38,20 @@ def test_an_estimate_counts_every_step_and_view_and_stores_nothing(tmp_path: Pat
         assert one.step > 0 and one.clip > 0 and one.memory > 1 << 20
         assert one.hours == pytest.approx((one.step * one.steps + one.clip * one.clips) / 3600)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_estimate_as_json_is_in_seconds_of_each_run_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a profile of five folds; the run is of half an hour, of which several devices take their part."""
+    run = Experiment("i3d", (("width", 8),), 8, 0)
+    one = Estimate(run, 0.0, 1.0, 1800, 0.0, 0.0, 1, batch=8, gradients=0, memory=7)
+    monkeypatch.setattr(answer, "estimate", lambda *given: [(one, 3)])
+    asked = ["reproduce", "--profile", "surveillance_fight", "--estimate", "--json", "--devices", "4,5"]
+    found: list[dict[str, Any]] = json.loads(CliRunner().invoke(app, asked).stdout)
+    ((experiment,),) = [each.pop("experiments") for each in found]
+    assert found == [{"profile": "surveillance_fight", "folds": 5, "seconds": 5 * 3 * 1800}]
+    assert experiment["seconds"] == 1800 and experiment["seeds"] == 3 and experiment["options"] == {"width": 8}
+    assert experiment["reckoned"] == [{"devices": 4, "seconds": 450}, {"devices": 5, "seconds": None}]
+
+
+def test_json_is_of_an_estimate_only() -> None:
+    assert CliRunner().invoke(app, ["reproduce", "--json"]).exit_code == 2

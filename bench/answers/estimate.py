@@ -1,9 +1,10 @@
-"""What `reproduce --estimate` prints."""
+"""What `reproduce --estimate` prints, for people and for machines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.answers.table import print_table
 from bench.environment import environment
@@ -12,21 +13,44 @@ from bench.experiment.plan import plan
 from bench.profiles import Profile
 from bench.scaling import Assumed, Scaled, scaled
 
+Found = Sequence[tuple[Estimate, int]]
+"""Each kind of experiment, measured in the first fold, and from how many seeds it is run there."""
 
-def print_estimates(
-    profile: Profile,
-    results: Path,
-    data_root: Path | None,
-    tables: Sequence[str] | None,
-    methods: Sequence[str] | None,
-    devices: Sequence[int],
-    assumed: Assumed,
-) -> None:
-    """A line for each kind of experiment, and the whole, of folds from the first; nothing is trained or stored.
+
+def estimated(
+    profile: Profile, results: Path, data_root: Path | None, tables: Sequence[str] | None, methods: Sequence[str] | None
+) -> Found:
+    """What a profile's experiments take here; nothing is trained or stored."""
+    return estimate(plan(profile, tables, methods), profile.in_folds()[0], data_root, results)
+
+
+def as_json(profile: Profile, found: Found, devices: Sequence[int], assumed: Assumed) -> dict[str, Any]:
+    """For machines: seconds of each run and of all, on one device like this one; devices: as `print_estimates`."""
+    folds = len(profile.in_folds())
+    experiments = [_run(one, seeds) | _on_devices(one, devices, assumed) for one, seeds in found]
+    seconds = folds * sum(one.hours * seeds for one, seeds in found) * 3600
+    return {"profile": profile.name, "folds": folds, "experiments": experiments, "seconds": seconds}
+
+
+def _run(one: Estimate, seeds: int) -> dict[str, Any]:
+    """One experiment from one seed in one fold: seconds of it, of a step and of a test clip; memory in bytes."""
+    who = {"method": one.experiment.method, "options": dict(one.experiment.options), "frames": one.experiment.frames}
+    times = {"seconds": one.hours * 3600, "step": one.step, "steps": one.steps, "clip": one.clip, "clips": one.clips}
+    return who | {"seeds": seeds} | times | {"memory": one.memory}
+
+
+def _on_devices(one: Estimate, devices: Sequence[int], assumed: Assumed) -> dict[str, Any]:
+    """Seconds of the same run on several devices, reckoned; None where its batch cannot be dealt."""
+    scales = [scaled(one, count, assumed) for count in devices]
+    reckoned = [{"devices": on.devices, "seconds": on.hours * 3600 if on.samples else None} for on in scales]
+    return {"reckoned": reckoned} if devices else {}
+
+
+def print_estimates(profile: Profile, found: Found, devices: Sequence[int], assumed: Assumed) -> None:
+    """A line for each kind of experiment, and the whole, of folds from the first.
 
     devices: numbers of them, for each of which another line is reckoned.
     """
-    found = estimate(plan(profile, tables, methods), profile.in_folds()[0], data_root, results)
     print_table(
         ["experiment", "seeds", "s a step", "steps", "s a test clip", "clips", "hours each", "GiB, most so far"],
         [_line(one, seeds) for one, seeds in found],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +24,9 @@ from bench.commands.options import (
     counts,
     read_with,
 )
+
+if TYPE_CHECKING:
+    from bench.profiles import Profile
 
 app = typer.Typer()
 
@@ -47,6 +52,7 @@ def reproduce(
     ] = False,
     devices: Devices = "",
     link: Link = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: answer as JSON, in seconds.")] = False,
 ) -> None:
     """Everything that the chosen tables need and that is not recorded yet, then the report in RESULTS/report."""
     from bench import profiles
@@ -60,14 +66,36 @@ def reproduce(
         chosen = [one.with_batch(batch) for one in chosen]
     if devices and not estimate:
         raise typer.BadParameter("--devices goes with --estimate")
+    if as_json and not estimate:
+        raise typer.BadParameter("--json goes with --estimate")
     if estimate:
-        from bench.answers.estimate import print_estimates
-        from bench.scaling import Assumed
-
-        for one in chosen:
-            print_estimates(one, results, data_root, table, method, counts(devices), Assumed(workers or 0, link * 1e9))
+        _estimate(chosen, results, data_root, table, method, counts(devices), workers or 0, link * 1e9, as_json)
         return
     raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs or _side_by_side()))
+
+
+def _estimate(
+    profiles: Sequence[Profile],
+    results: Path,
+    data_root: Path | None,
+    tables: list[str] | None,
+    methods: list[str] | None,
+    devices: Sequence[int],
+    readers: int,
+    link: float,
+    as_json: bool,
+) -> None:
+    """link: bytes a second."""
+    from bench.answers import estimate as answer
+    from bench.scaling import Assumed
+
+    found = ((one, answer.estimated(one, results, data_root, tables, methods)) for one in profiles)
+    on = (devices, Assumed(readers, link))
+    if as_json:
+        print(json.dumps([answer.as_json(*one, *on) for one in found], indent=1))
+    else:
+        for one in found:
+            answer.print_estimates(*one, *on)
 
 
 def _side_by_side() -> int:
