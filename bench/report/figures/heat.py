@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.report.figures.picture import Picture
-from bench.report.figures.style import EM, SMALL, WIDTH, clean, place, sheet
+from bench.report.figures.style import EM, SMALL, WIDTH, bare, clean, place, sheet
 from bench.report.figures.subject import Subject
 from bench.tables.analysis import unit_shares
 from bench.tables.runs import NotMeasuredError, Run
@@ -64,13 +64,13 @@ def _draw(shares: pd.DataFrame) -> Figure:
     axes.set(ylim=(rows, 0), xticks=np.arange(columns) + 0.5, yticks=np.arange(rows) + 0.5)
     axes.set_xticklabels([clean(label) for label in shares.columns], rotation=90)
     axes.set_yticklabels([clean(str(name)) for name in shares.index], fontsize=min(SMALL, 0.8 * cell))
-    axes.tick_params(length=0)
+    bare(axes)
     axes.grid(visible=False)
     if columns <= FIGURES and cell > 10:
         _write(axes, values, low + 0.6 * (high - low))
     bar = place(figure, LEFT, TOP + rows * cell + under, WIDTH - LEFT - 8, 8)
     figure.colorbar(drawn, cax=bar, orientation="horizontal", label="computed, %")
-    bar.tick_params(length=0)
+    bare(bar)
     return figure
 
 

@@ -99,8 +99,13 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
 
 def grid(axes: Axes, along: Literal["both", "x", "y"] = "both") -> None:
     """Fine lines at the ticks, which have no strokes of their own."""
-    axes.tick_params(length=0)
+    bare(axes)
     axes.grid(visible=True, axis=along)
+
+
+def bare(axes: Axes) -> None:
+    """No strokes at the ticks: those of no length would be drawn all the same, each by itself."""
+    axes.tick_params(length=0, left=False, bottom=False)
 
 
 def clean(text: str) -> str:
