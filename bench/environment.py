@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,7 @@ def environment() -> dict[str, Any]:
 def _driver() -> str:
     """The version of the GPU's driver."""
     try:
-        import pynvml
-
+        pynvml = import_module("pynvml")
         pynvml.nvmlInit()
         try:
             return str(pynvml.nvmlSystemGetDriverVersion())
