@@ -40,8 +40,8 @@ def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:
     published = {_plain(name) for joined in content.joined for name in joined.table.dataset.split(",")}
     if not {_plain(block.dataset) for block in blocks} & published:
         yield "No published accuracy was tested: none of the published data sets is in the records."
-    records = [part.record for block in blocks for run in block.runs for part in run.parts]
-    stored = [record.environment for record in records] + [one.record.environment for one in content.timed]
+    records = {part.path: part.record for block in content.found for run in block.runs for part in run.parts}
+    stored = [one.environment for one in records.values()] + [one.record.environment for one in content.timed]
     gpu = sum(bool(environment.get("cuda")) for environment in stored)
     yield f"{gpu or 'None'} of the {len(stored)} records and timings {'is' if gpu < 2 else 'are'} from a GPU."
 

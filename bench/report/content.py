@@ -75,7 +75,7 @@ def gather(
         [join(table, found, timed) for table in tables],
         compared=[entry for entry in lines if len(entry[2]) > 1],
         undecided=[] if only else [one for block in found if not block.smoke for one in undecided(block, tables)],
-        floors=[(block, count, floors(block, count, rules, methods)) for block, count, methods in lines],
+        floors=[(block, count, floors(block, count, rules, own)) for block, count, own in _own(lines)],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
         costs=cost_lines(tables, reference(published)),
         inspections=looked,
@@ -85,6 +85,12 @@ def gather(
         names=origins(stores),
         highlight=highlight,
     )
+
+
+def _own(lines: Sequence[tuple[Block, int, list[Line]]]) -> list[tuple[Block, int, list[Line]]]:
+    """Without what a block before has too: it stands beside the floors of its data once."""
+    own = [(block, count, [line for line in told if not block.sharing(line.runs)]) for block, count, told in lines]
+    return [entry for entry in own if entry[2]]
 
 
 def _lines(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:

@@ -123,6 +123,11 @@ def counts(questions: Sequence[Question], block: str) -> Counter[str]:
     return Counter(one.verdict for one in found)
 
 
+def superseded(questions: Sequence[Question], block: str) -> int:
+    """How many findings from a block a later revision supersedes: listed, not counted."""
+    return sum(one.superseded for question in questions for one in question.findings if one.block == block)
+
+
 def _rank(finding: Finding) -> tuple[bool, bool, int]:
     return finding.superseded, not finding.machine, -finding.seeds
 

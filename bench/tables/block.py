@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from bench import profiles
 from bench.profiles import Profile
@@ -35,12 +37,23 @@ class Block:
     origin: str = ""
     mixed: bool = False  # whether there are blocks of other origins, from which this is to be told
     newest: dict[str, int] = field(default_factory=dict)
+    shared: Mapping[Path, str] = field(default_factory=dict)  # records that a block before it has, by its name
 
     @property
     def name(self) -> str:
         """For the head of a column."""
         told = ", ".join(filter(None, (self.origin if self.mixed else "", self.apart)))
         return f"{self.profile} ({told})" if told else self.profile
+
+    @property
+    def own(self) -> list[Run]:
+        """Its runs but for those that a block before it has too: what is counted over blocks counts each run once."""
+        return [run for run in self.runs if not self.sharing([run])]
+
+    def sharing(self, runs: Sequence[Run]) -> str:
+        """The block before it that has all of these runs too; "" where there is none."""
+        names = {self.shared.get(part.path, "") for run in runs for part in run.parts}
+        return names.pop() if len(names) == 1 else ""
 
     @property
     def told(self) -> Profile | None:

@@ -27,6 +27,25 @@ def apart(block: Block, alike: Sequence[Block]) -> str:
     return ", ".join(told)
 
 
+def latest_first(found: Sequence[Block]) -> list[Block]:
+    """Blocks of one profile and store together, in the order of their first; the final one first, the first setting
+    last.
+    """
+    stores = list(dict.fromkeys((block.profile, block.store) for block in found))
+    settings = list(dict.fromkeys(block.setting for block in sorted(found, key=lambda block: not _stands(block))))
+
+    def rank(block: Block) -> tuple[int, bool, int, int]:
+        kin = [other for other in found if _alike(other, block) and not _stands(other)]
+        where = stores.index((block.profile, block.store)), not _stands(block), settings.index(block.setting)
+        return *where, 0 if _stands(block) else -_place(block, kin)
+
+    return sorted(found, key=rank)
+
+
+def _alike(one: Block, other: Block) -> bool:
+    return (one.profile, one.store, one.setting) == (other.profile, other.store, other.setting)
+
+
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 

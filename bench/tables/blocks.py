@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.records import Record, Store
 from bench.tables.block import Block
-from bench.tables.block_names import apart
+from bench.tables.block_names import apart, latest_first
 from bench.tables.folds import folded, siblings
 from bench.tables.runs import Run, fold_of
 
@@ -54,6 +54,11 @@ def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) 
         block.newest = _newest([other for other in found if other.profile == block.profile])
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
         block.apart = apart(block, alike) if len(alike) > 1 else ""
+    found = latest_first(found)
+    for number, block in enumerate(found):
+        held = [(other.name, run) for other in found[:number] for run in other.runs]
+        paths = {part.path: name for name, run in reversed(held) for part in run.parts}
+        block.shared = {part.path: paths[part.path] for run in block.runs for part in run.parts if part.path in paths}
     return found
 
 

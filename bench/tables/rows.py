@@ -40,12 +40,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """A row's measurement in one block: its cells by column, or the reason why there are none."""
+    """A row's measurement in one block: its cells by column, or the reason why there are none.
+
+    sharing: the block before it that has the same records, "" where there is none.
+    """
 
     block: Block
     seeds: int = 0
     cells: Mapping[str, Measured] = field(default_factory=dict)
     reason: str = ""
+    sharing: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) 
     for column in table.columns:
         if others and column.kind.startswith("gflops"):
             cells[column.id] = _with_change(cells[column.id], _measure(column, others))
-    return MeasuredRow(block, len(runs), cells, reason)
+    return MeasuredRow(block, len(runs), cells, reason, block.sharing([*runs.values()]))
 
 
 def _of_one_kind(clocked: Sequence[Clocked], static: Experiment | None) -> list[Clocked]:

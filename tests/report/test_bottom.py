@@ -49,6 +49,14 @@ def test_the_main_pair_stands_with_intervals_beside_what_is_published(pair, tmp_
     assert "decides nothing" not in found and "Speed at" not in found
 
 
+def test_a_record_that_two_settings_share_is_counted_once(pair, write, tmp_path: Path) -> None:
+    pair()
+    write({"cost": 8 * 10**8}, **MAIN, profile="digits", method_setting="other")
+    content = gathered(tmp_path)
+    assert sum(len(block.runs) for block in content.found) > 7
+    assert "None of the 7 records and timings" in "\n".join(bottom_line(content))
+
+
 @pytest.mark.parametrize(("shrunk", "said"), [({"width": 8}, "Miniature networks were"), ({}, "Networks were")])
 def test_miniatures_are_called_so(shrunk: dict[str, int], said: str, pair, tmp_path: Path) -> None:
     pair(network=shrunk)

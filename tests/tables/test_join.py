@@ -8,6 +8,7 @@ from bench import profiles
 from bench.accuracy.detection import key_frame
 from bench.accuracy.segmentation import counts
 from bench.records import Figure, RecordError, Store, sample_bytes
+from bench.report.views.recorded import most_seeds
 from bench.tables import TableError, load
 from bench.tables.blocks import blocks
 from bench.tables.figures import FIGURES
@@ -88,6 +89,20 @@ def test_methods_set_otherwise_are_apart_beside_the_same_static_runs(write, tmp_
     static = [{run.path for run in block.runs if run.record.identity.method == "r2plus1d_18"} for block in found]
     assert len(found) == 3 and static[0] == static[1] == static[2] and len(static[0]) == 2
     assert [row.cells["gflops_avg"].change for row in joined(tmp_path).rows["8f-sp2"]] == pytest.approx([-0.5] * 3)
+
+
+def test_runs_that_blocks_share_are_the_first_blocks_own_and_the_latest_comes_first(write, tmp_path: Path) -> None:
+    for seed in range(2):
+        write(seed=seed)
+    for setting, said in (("v1", {}), ("v2", {"vared": {"explore": 0.2}})):
+        write({"cost": 5 * 10**8}, **DYNAMIC, method_setting=setting, protocol={"method": said})
+    latest, first = found = blocks([("runs", tmp_path / "runs")])
+    assert [block.name for block in found] == ["p (second setting)", "p (first setting)"]
+    assert [len(block.own) for block in found] == [3, 1] and [len(block.runs) for block in found] == [3, 3]
+    assert not latest.shared and most_seeds(first) == 1 and most_seeds(latest) == 2
+    table = joined(tmp_path)
+    assert [row.sharing for row in table.rows["8f-static"]] == ["", "p (second setting)"]
+    assert [row.sharing for row in table.rows["8f-sp2"]] == ["", ""]
 
 
 def test_what_its_profile_still_says_is_final_and_what_it_does_not_tells_its_revisions(write, tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ _MOST = 80
 
 
 def training(content: Content) -> list[Picture]:
-    """A picture for each method with its options and frames in a block, of whose latest revision logs are stored."""
+    """A picture for each method with its options and frames in a block, of whose latest revision logs are stored; runs
+    that blocks share have one, with the first of them.
+    """
     found = []
     for block in content.found:
         for runs in _alike(block):
@@ -44,7 +46,7 @@ def training(content: Content) -> list[Picture]:
 def _alike(block: Block) -> list[list[Run]]:
     """The runs of the latest revision of each method, those that differ in their seeds together."""
     found: dict[tuple[str, str, int], list[Run]] = {}
-    for run in block.runs:
+    for run in block.own:
         who = run.record.identity
         found.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
     latest = [max(run.record.identity.method_revision for run in runs) for runs in found.values()]

@@ -36,7 +36,7 @@ def agreements(blocks: Sequence[Block]) -> list[Agreement]:
 
 def _agreements(block: Block) -> list[Agreement]:
     found: dict[tuple[str, int], list[Run]] = {}
-    for run in (run for run in block.runs if run.record.executed.get("accounted")):
+    for run in (run for run in block.own if run.record.executed.get("accounted")):
         who = run.record.identity
         found.setdefault((described(who.method, who.options), who.frames), []).append(run)
     return [_agreement(block, name, runs) for (name, _), runs in found.items()]

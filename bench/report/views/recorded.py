@@ -16,6 +16,16 @@ def records(block: Block) -> list[Record]:
     return [part.record for run in block.runs for part in run.parts]
 
 
+def own_records(block: Block) -> list[Record]:
+    """The records of a block but for those that a block before it has too."""
+    return [part.record for run in block.own for part in run.parts]
+
+
+def sharing(block: Block) -> list[tuple[str, int]]:
+    """The blocks before it that have records of it too, and how many."""
+    return list(Counter(block.shared.values()).items())
+
+
 def notes(block: Block) -> list[str]:
     """What the records note of their data and their run, each note once."""
     return list(dict.fromkeys(note for record in records(block) for note in record.notes))
@@ -35,13 +45,13 @@ def _own(record: Record, said: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def most_seeds(block: Block) -> int:
-    """The most seeds that any method of the block was finished with."""
+    """The most seeds that any method of the block was finished with, in runs of its own."""
     seeds = Counter((who.method, repr(who.options), who.frames, who.method_revision) for who in _finished(block))
     return max(seeds.values(), default=0)
 
 
 def _finished(block: Block) -> list[Identity]:
-    return [run.record.identity for run in block.runs if run.record.status == "done"]
+    return [run.record.identity for run in block.own if run.record.status == "done"]
 
 
 def costs_of(block: Block) -> list[float]:
@@ -63,8 +73,9 @@ def scale(block: Block) -> str:
     record = next((run.record for run in block.runs if run.record.status == "done"), None)
     if record is None:
         return ""
-    counts = sorted({who.frames for who in _finished(block)})
-    sizes = sorted({who.size for who in _finished(block)})
+    finished = [run.record.identity for run in block.runs if run.record.status == "done"]
+    counts = sorted({who.frames for who in finished})
+    sizes = sorted({who.size for who in finished})
     input = f"{' and '.join(map(str, counts))} frame{'' if counts == [1] else 's'} of "
     input += " or ".join(f"{size} × {size}" for size in sizes)
     if "network" not in record.protocol:
