@@ -29,6 +29,7 @@ def bottom_line(content: Content) -> list[str]:
     found = [*_tested(content, blocks)] if blocks else []
     for block in sorted(chosen, key=lambda block: block is not first):
         found += [pairs[block.name], *_undecided(content, block)]
+    found += [told for block in chosen for told in _clocked(content, block)]
     return [*found, *_timed(at_points(content.speeds, True))]
 
 
@@ -51,20 +52,38 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _pair(content: Content, block: Block) -> str:
-    """What a block says of the main row beside its static one: multiply-adds and accuracy; "" where it says nothing."""
+def _of_pair(content: Content, block: Block) -> tuple[Sequence[Experiment | None], list[ClaimResult]]:
+    """The main row and its static one, and the claims on the one beside the other; none where there is no such pair."""
     rows = main_rows(block, [joined.table for joined in content.joined])
     if len(rows) < 2 or rows[0][0].id != rows[-1][0].id:
-        return ""
+        return (), []
     (table, static), (_, row) = rows[0], rows[-1]
     results = next(joined.claims for joined in content.joined if joined.table is table)
     own = [result for result in results if (result.claim.row, result.claim.against) == (row, static)]
+    return [table.row(id).experiment for id in (row, static)], own
+
+
+def _pair(content: Content, block: Block) -> str:
+    """What a block says of the main row beside its static one: multiply-adds and accuracy; "" where it says nothing."""
+    experiments, own = _of_pair(content, block)
     wanted = ("cost_ratio", accuracies(block)[0])
     parts = [
         told for name in wanted for result in own if result.claim.statistic == name if (told := _told(result, block))
     ]
-    experiments = [table.row(id).experiment for id in (row, static)]
     return f"{' beside '.join(map(_named, experiments))}, {_where(block)}: {'; '.join(parts)}." if parts else ""
+
+
+def _clocked(content: Content, block: Block) -> Iterator[str]:
+    """The speed of the main row as it was trained, under its own decisions, on each machine that timed it there."""
+    experiments, own = _of_pair(content, block)
+    for result in (result for result in own if result.claim.statistic == "speed_ratio"):
+        for item in (item for item in result.latest if item.block is block and not item.superseded):
+            if item.judgement.interval and item.setting:
+                yield (
+                    f"Speed of {_named(experiments[0])} as trained, under its own decisions, {_where(block)}, "
+                    f"{item.setting.workload}, {item.setting.device}: {_figure(result.claim, item)} of the static "
+                    f"network; that it is faster: {item.judgement.verdict}."
+                )
 
 
 def _told(result: ClaimResult, block: Block) -> str:

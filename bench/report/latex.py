@@ -211,7 +211,8 @@ def _cell(measured: Measured, column: Column) -> str:
 
 
 def _timed(one: Timed) -> str:
-    ratio = "" if one.ratio is None else f" ({text.percent(one.ratio.value - 1)})"
+    beside = "" if one.twin is None else f"; baseline {text.significant(one.twin.value)} in the same rounds"
+    ratio = "" if one.ratio is None else f" ({text.percent(one.ratio.value - 1)}{beside})"
     ends = text.between(one.found)
     return f"{text.significant(one.found.value)}{ratio}{', ' if ends else ''}{ends}, {one.setting.workload}"
 
@@ -220,7 +221,13 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
     """All methods of a block at as many frames, each adaptive one with its controls."""
     kinds = accuracies(block)
     scale, unit = text.cost_unit(line.cost.value for line in lines)
-    rest = [*(f"{kind}, %" for kind in kinds), f"{unit} avg / max / min", "executed / accounted", "speed", "parameters"]
+    rest = [
+        *(f"{kind}, %" for kind in kinds),
+        f"{unit} avg / max / min",
+        "executed / accounted, in evaluation",
+        "speed",
+        "parameters",
+    ]
     heads = [Head("method", 0.25, False), Head("seeds", 0.05), *(Head(head, 0.7 / len(rest)) for head in rest)]
     rows = [row for line in lines for row in _line(line, kinds, scale)]
     caption = f"Comparison, {block.name}: {block.dataset}, {frames} frame{'' if frames == 1 else 's'}"

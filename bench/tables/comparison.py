@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from bench.accuracy.intervals import Interval, interval
 from bench.tables.block import Block
 from bench.tables.figures import figure
@@ -24,6 +26,9 @@ ACCURACIES = (("mAP", "recall", "classification"), ("mIoU", "pixel-accuracy"), (
 
 RIGHT = {"clip_1": "clip-1", "first_box": "first box", "crop_pixels": "pixels of the centre crop"}
 """The per-sample figures that controls are scored by (clips, key frames, images), and their names."""
+
+FORCED = "forced for whole layers, which the network never met in training: a gain over it says little"
+"""Why no better policy is found beside a control of one that decides for single elements."""
 
 CONTROLS = {
     "all": "all gates on",
@@ -55,7 +60,7 @@ class Control:
 class Line:
     """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
-    name: with what sets it apart, for people. method, options: as they are named in records.
+    name: with what sets it apart, its revision where a later one supersedes it, for people. method, options: as they are named in records.
     accuracies: %, by the names of `accuracies`, None where there is none. gflops: average, maximum and minimum of a
     sample; cost: the average with its interval. executed: multiply-adds that ran over those accounted, on a part of
     the test set. parameters: trained ones. speeds: samples a second in `unit`, one a machine, or why_not. against:
@@ -104,11 +109,10 @@ def compare(block: Block, frames: int, timings: Sequence[Timing] = ()) -> list[L
         if who.frames == frames and run.record.status == "done":
             found.setdefault((who.method, json.dumps(who.options, sort_keys=True)), []).append(run)
     own = learned(timings, block)
-    names = accuracies(block)
-    return sorted((_line(runs, names, own) for runs in found.values()), key=lambda line: -line.gflops[0])
+    return sorted((_line(runs, block, own) for runs in found.values()), key=lambda line: -line.gflops[0])
 
 
-def _line(runs: Sequence[Run], names: Sequence[str], timings: Sequence[Timing]) -> Line:
+def _line(runs: Sequence[Run], block: Block, timings: Sequence[Timing]) -> Line:
     latest = max(run.record.identity.method_revision for run in runs)
     runs = sorted(
         (run for run in runs if run.record.identity.method_revision == latest), key=lambda run: run.record.identity.seed
@@ -117,11 +121,11 @@ def _line(runs: Sequence[Run], names: Sequence[str], timings: Sequence[Timing]) 
     who = runs[0].record.identity
     cost, most, least = (figure(f"gflops_{part}", tuple(runs)) for part in ("avg", "max", "min"))
     return Line(
-        name=described(who.method, who.options) + _unit(runs[0]),
+        name=described(who.method, who.options) + _unit(runs[0]) + _old(block, who.method, latest),
         method=who.method,
         options=who.options,
         seeds=len(runs),
-        accuracies={name: _figure(runs, name) for name in names},
+        accuracies={name: _figure(runs, name) for name in accuracies(block)},
         gflops=(cost.value, most.value, least.value),
         cost=cost,
         executed=ran / told if told else float("nan"),
@@ -153,6 +157,11 @@ def _speeds(run: Run, timings: Sequence[Timing]) -> dict[str, Any]:
 def _first(one: Clocked) -> bool:
     """Whether the timing was of this method, not of another against it."""
     return one.side == "method" or one.record.identity.alone
+
+
+def _old(block: Block, method: str, revision: int) -> str:
+    """Which revision, where a later one supersedes it: those of one block may differ."""
+    return f", revision {revision}" if block.superseded(method, revision) else ""
 
 
 def _unit(run: Run) -> str:
@@ -198,7 +207,15 @@ def _control(runs: Sequence[Run], name: str) -> Control:
     gain = interval(100 * (learned.to_numpy() - own.to_numpy()).T, sources)
     right = interval(100 * own.to_numpy().T, sources)
     verdict, reason = _verdict(gain, float(cost / base), len(scored))
+    if name != "all" and verdict in ("holds", "too few seeds, within") and _by_element(scored[0]):
+        verdict, reason = "inconclusive", "; ".join(filter(None, (reason, FORCED)))
     return Control(CONTROLS[name], RIGHT[column], right, gain, float(cost / base), verdict, reason)
+
+
+def _by_element(run: Run) -> bool:
+    """Whether its decisions are of single elements: of their masks only shares are stored, not options."""
+    decided = [run.samples[name] for name in run.samples.columns if name.startswith("decision.")]
+    return any(pd.api.types.is_float_dtype(column) for column in decided)
 
 
 def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:

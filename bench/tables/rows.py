@@ -42,7 +42,7 @@ class Measured:
 class MeasuredRow:
     """A row's measurement in one block: its cells by column, or the reason why there are none.
 
-    sharing: the block before it that has the same records, "" where there is none.
+    revision: of the method, where a later one supersedes it. sharing: the block before it that has the same records, "" where there is none.
     """
 
     block: Block
@@ -50,6 +50,7 @@ class MeasuredRow:
     cells: Mapping[str, Measured] = field(default_factory=dict)
     reason: str = ""
     sharing: str = ""
+    revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) 
         return MeasuredRow(block, reason=reason)
     row = table.row(id)
     twin = static_twin(table, id)
-    clocked = of_experiment(timings, row.experiment, next(iter(runs.values())).record.identity.method_revision)
+    who = next(iter(runs.values())).record.identity
+    clocked = of_experiment(timings, row.experiment, who.method_revision)
     clocked = _of_one_kind(clocked, table.row(twin).experiment if twin else None)
     cells = {
         column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs, row.along)
@@ -81,7 +83,8 @@ def measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) 
     for column in table.columns:
         if others and column.kind.startswith("gflops"):
             cells[column.id] = _with_change(cells[column.id], _measure(column, others))
-    return MeasuredRow(block, len(runs), cells, reason, block.sharing([*runs.values()]))
+    old = who.method_revision if block.superseded(who.method, who.method_revision) else None
+    return MeasuredRow(block, len(runs), cells, reason, block.sharing([*runs.values()]), old)
 
 
 def _of_one_kind(clocked: Sequence[Clocked], static: Experiment | None) -> list[Clocked]:

@@ -71,7 +71,8 @@ class Timed:
     """A figure from one machine, at one precision (single, where it is there) and its largest batch.
 
     ratio: speed over that of the static twin, paired; None for the twin itself. count: how many timings it is the mean
-    of. others: the figure under the machine's other settings. records: those timings.
+    of. others: the figure under the machine's other settings. records: those timings. twin: what the static twin gave
+    in the same rounds: over all its partners it may give another mean.
     """
 
     setting: Setting
@@ -80,6 +81,12 @@ class Timed:
     count: int
     others: Sequence[tuple[Setting, Interval]]
     records: Sequence[SpeedRecord] = ()
+    twin: Interval | None = None
+
+    @property
+    def seeds(self) -> int:
+        """How many trained networks were timed."""
+        return len({record.identity.seed for record in self.records if record.identity.trained})
 
 
 def setting(timing: Timing) -> Setting:
@@ -125,7 +132,8 @@ def _timed(kind: Kind, settings: Mapping[Setting, Sequence[Clocked]]) -> Timed |
     first, *rest = known
     ratio = _mean(_ratio, settings[first])
     records = [one.record for one in settings[first]]
-    return Timed(first, known[first], ratio, len(records), [(key, known[key]) for key in rest], records)
+    others = [(key, known[key]) for key in rest]
+    return Timed(first, known[first], ratio, len(records), others, records, _mean(_twin, settings[first]))
 
 
 def _mean(figure: Callable[[Clocked], Interval | None], clocked: Sequence[Clocked]) -> Interval | None:
@@ -148,6 +156,11 @@ def _latency(one: Clocked) -> Interval | None:
 def _ratio(one: Clocked) -> Interval | None:
     ratio = one.record.ratio
     return interval(ratio) if ratio and one.side == "method" else None
+
+
+def _twin(one: Clocked) -> Interval | None:
+    arm = one.record.b
+    return interval(arm.clips_per_second) if arm and _ratio(one) else None
 
 
 _FIGURES: Mapping[Kind, Callable[[Clocked], Interval | None]] = {

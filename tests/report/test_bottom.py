@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tables.clocked import at_point, store
+from tables.clocked import at_point, store, timing
 
 from bench import profiles
 from bench.report.bottom import bottom_line
@@ -93,6 +93,14 @@ def test_speeds_at_published_points_are_a_range_by_device(tmp_path: Path) -> Non
     ranges = {one for line in (first, second) for one in ("×0.90 to 1.30", "×2.00 of") if one in line}
     assert ranges == {"×0.90 to 1.30", "×2.00 of"}
     assert all("not trained, random decisions" in line for line in (first, second))
+
+
+def test_the_speed_of_the_trained_main_row_stands_with_its_verdict(pair, tmp_path: Path) -> None:
+    pair()
+    assert "as trained" not in told(tmp_path)
+    store(tmp_path / "runs", *(timing(0.5, seed=seed, profile="digits") for seed in range(3)))
+    (line,) = (line for line in told(tmp_path).splitlines() if "as trained" in line)
+    assert "×0.500 (" in line and "3 seeds) of the static network" in line and line.endswith("does not hold.")
 
 
 def test_real_video_stands_where_all_folds_are_there(pair, write, tmp_path: Path) -> None:

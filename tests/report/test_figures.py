@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,10 @@ def test_only_points_too_close_to_tell_apart_are_enlarged() -> None:
 
     whole, close = enlarge(panel([20, 90, 91, 92, 93, 94]))
     assert whole.window == close.limits and [point.y.value for point in close.points] == [90, 91, 92, 93, 94]
+    assert "beyond" not in close.title
+    wide = panel([20, 90, 91, 92, 93, 94])
+    low = replace(wide.points[1], y=Interval(90, 85, 95))
+    assert "intervals go on beyond" in enlarge(replace(wide, points=[*wide.points[2:], wide.points[0], low]))[1].title
     assert len(enlarge(panel([80, 90, 91, 92, 93, 94]))) == len(enlarge(panel([20, 94]))) == 1
 
 
@@ -167,6 +172,20 @@ def test_bars_are_means_over_seeds_and_failures_have_none(content: Content) -> N
     points = [line for line in content.speeds if line.record.ratio and line.record.row == "table1/8f-sp2"]
     assert _grouped(points)[0].printed == pytest.approx((205.5 / 192.1, 0.1811), abs=1e-3)
     assert not any("i3d" in bars.name for bars in _grouped(line for line in content.speeds if line.record.ratio))
+
+
+def test_bars_and_tables_put_speeds_together_alike(tmp_path: Path) -> None:
+    store(tmp_path, timing(1.0, seed=0, twin=50.0), timing(1.0, seed=1, twin=200.0))
+    (bars,) = _grouped(gather(published(), [("runs", tmp_path)]).speeds)
+    assert bars.speeds["dense"] == pytest.approx(100.0) == bars.speeds["executed"]
+
+
+def test_the_key_of_speeds_says_how_many_seeds_were_timed(tmp_path: Path) -> None:
+    records(tmp_path)
+    store(tmp_path, timing(1.2, profile="quick", dataset=NASTY, revisions=[2, 1, 1]))
+    drawn = {picture.id: picture for picture in pareto(gather(published(), [("runs", tmp_path)]))}
+    told = ["3 seeds, 1 timed" in inline(drawn[f"{kind}-quick-8f-runs"]) for kind in ("pareto", "pareto-speed")]
+    assert told == [False, True]
 
 
 def test_nothing_stored_is_no_picture(tmp_path: Path) -> None:

@@ -76,6 +76,26 @@ def test_a_policy_is_held_against_its_control_on_the_same_clips(
     assert (missing.verdict, missing.reason, missing.gain) == ("not run", "why", None)
 
 
+@pytest.mark.parametrize(("decided", "verdict"), [(np.uint8, "holds"), (np.float32, "inconclusive")])
+def test_a_gain_over_forced_gates_of_single_elements_says_nothing(
+    tmp_path: Path, template: Record, decided: type[np.generic], verdict: str
+) -> None:
+    """Of options the number is stored, of masks the share that is open."""
+    for seed in range(3):
+        store(tmp_path, template, samples(0.9, 0.2, seed).assign(**{"decision.a": decided(1)}), seed)
+    (block,) = blocks([("here", tmp_path)])
+    scored = compare(block, 8)[0].controls[0]
+    assert scored.verdict == verdict and ("never met in training" in scored.reason) == (verdict == "inconclusive")
+
+
+def test_a_line_of_an_older_revision_says_which(tmp_path: Path, template: Record) -> None:
+    store(tmp_path, template, samples(0.8, 0.4, 0), 0, revision=1)
+    other = template.identity.model_copy(update={"setting": "other"})
+    store(tmp_path, template.model_copy(update={"identity": other}), samples(0.8, 0.4, 1), 0, revision=2)
+    names = {line.name.partition("x")[2] for block in blocks([("here", tmp_path)]) for line in compare(block, 8)}
+    assert len(names) == 2 and {name[-12:] for name in names if "revision" in name} == {", revision 1"}
+
+
 ONE = {"options": {}, "frames": 8, "seed": 0, "method_revision": 1, "profile": "p", "dataset": "digits", "size": 32}
 
 

@@ -105,6 +105,15 @@ def test_runs_that_blocks_share_are_the_first_blocks_own_and_the_latest_comes_fi
     assert [row.sharing for row in table.rows["8f-sp2"]] == ["", ""]
 
 
+def test_rows_of_one_block_that_a_later_revision_supersedes_say_which_they_are(write, tmp_path: Path) -> None:
+    write(**DYNAMIC, revision=2)
+    write(method=DYNAMIC["method"], options={"search_space": 3}, revision=1)
+    write(**DYNAMIC, revision=3, setting="later")
+    rows = joined(tmp_path).rows
+    told = [{row.revision for row in rows[id] if row.seeds} for id in ("8f-sp2", "8f-sp3")]
+    assert told == [{2, None}, {1}]
+
+
 def test_what_its_profile_still_says_is_final_and_what_it_does_not_tells_its_revisions(write, tmp_path: Path) -> None:
     profile = profiles.load("digits")
     stands = {"profile": "digits", "setting": profile.setting, "protocol": {"recipe": {"epochs": 20}}}

@@ -57,10 +57,20 @@ def test_both_arms_fill_the_cells_of_their_rows(runs: Path) -> None:
     assert method.found is not None and twin.found is not None
     assert (method.found.value, twin.found.value) == pytest.approx((120, 100))
     (one,) = method.timed
-    assert one.ratio is not None and one.ratio.value == pytest.approx(1.2) and one.count == 3
+    assert one.ratio is not None and one.ratio.value == pytest.approx(1.2) and one.count == one.seeds == 3
     assert one.setting.text == "batch 8, fp32, one processor, 2 threads, torch 2.13.0"
     assert twin.timed[0].ratio is None
     assert cell(joined(runs, table="table10"), "8f-both").found == method.found  # the same experiment
+
+
+def test_beside_a_ratio_stands_what_the_twin_gave_in_the_same_rounds(runs: Path) -> None:
+    """The twin's own cell is over all its partners, of which another may have met a slower hour."""
+    slow = {"a": "another", "a_options": {}, "twin": 25.0}
+    table = joined(runs, timing(1.2, twin=100.0), timing(1.2, **slow))
+    (method,), (twin,) = cell(table, "8f-sp2").timed, cell(table, "8f-static").timed
+    assert method.twin is not None and method.ratio is not None
+    assert method.found.value == pytest.approx(method.ratio.value * method.twin.value)
+    assert twin.found.value == pytest.approx(50.0) and twin.count == 2 and twin.twin is None
 
 
 def test_timings_against_something_else_are_not_mixed_with_those_against_the_static_row(runs: Path) -> None:

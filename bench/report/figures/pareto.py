@@ -55,10 +55,15 @@ class _Compared:
         line = self.lines[number - 1]
         return Point(str(number), self.marks[_family(line.method)], x, y, hollow, controls, line.name)
 
-    def key(self, panels: Sequence[Panel]) -> list[Entry]:
-        """The lines that are in one of the panels."""
+    def _seeds(self, line: Line, speeds: bool) -> str:
+        """Of how many seeds: of fewer where not all were timed."""
+        timed = max((one.seeds for one in line.speeds), default=0) if speeds else 0
+        return text.seeds(line.seeds) + (f", {timed} timed" if 0 < timed < line.seeds else "")
+
+    def key(self, panels: Sequence[Panel], speeds: bool = False) -> list[Entry]:
+        """The lines that are in one of the panels; speeds: whether against these."""
         shown = {point.number: point.mark for panel in panels for point in panel.points}
-        names = {str(n): f"{line.name} ({text.seeds(line.seeds)})" for n, line in enumerate(self.lines, 1)}
+        names = {str(n): f"{line.name} ({self._seeds(line, speeds)})" for n, line in enumerate(self.lines, 1)}
         return [Entry(shown[number], number, name) for number, name in names.items() if number in shown]
 
 
@@ -183,6 +188,15 @@ def _picture(id: str, what: str, compared: _Compared, panels: Sequence[Panel]) -
         f"Profile {compared.where}, data set {compared.block.dataset}: each mark is the mean of a method over its seeds"
         f" (their number is in the key), with its 95 % intervals. The line is the Pareto front of the means."
     ]
+    units = {line.unit for line in compared.lines}
+    if len(units) > 1:
+        whole = [str(number) for number, line in enumerate(compared.lines, 1) if line.unit != "clips/s"]
+        parts.append(
+            f"Number {', '.join(whole)} decides over a whole video of several clips, and is counted by videos; the"
+            " others by single clips."
+        )
+    if what == "speed":
+        parts.append("The speed of a static network is its mean over the timings with every partner.")
     if any(point.controls for panel in panels for point in panel.points):
         parts.append(
             "Crosses joined to a mark: its controls, the same trained network under decisions that do not look at the"
@@ -195,7 +209,7 @@ def _picture(id: str, what: str, compared: _Compared, panels: Sequence[Panel]) -
         section="accuracy",
         title=f"Accuracy against {what}: {compared.where}",
         caption=" ".join(parts),
-        draw=partial(_draw, panels, compared.key(panels)),
+        draw=partial(_draw, panels, compared.key(panels, what == "speed")),
     )
 
 

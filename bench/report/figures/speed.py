@@ -36,7 +36,7 @@ _FACES = {"dense": (GROUND, 1.0), "executed": (SERIES[0], 1.0), "bound": (SOFT, 
 
 @dataclass(frozen=True)
 class Bars:
-    """One subject under one setting, the mean over its timings.
+    """One subject under one setting, the geometric mean over its timings, as tables have it.
 
     speeds: samples a second of the twin ("dense"), of the method ("executed"), and the most that the ceilings allow the
     method ("bound", if known). ratio: of the method over the twin, paired. eta: the share of the saving that became
@@ -84,7 +84,7 @@ def _picture(at_points: bool, lines: Sequence[SpeedLine]) -> Picture:
         " that became time; the upright stroke is the most that can. A bound that ends with > goes beyond the panel."
         " Lying strokes: 95 % intervals. Hollow diamonds: published, on another machine."
     )
-    caption += " Full size, not trained." if at_points else " Means over the timings of all seeds."
+    caption += " Full size, not trained." if at_points else " Means over the timings of all seeds, on the log scale."
     stem = slug(
         "speed", "points" if at_points else "others", where.device, f"{where.threads}t", where.torch, where.store
     )
@@ -105,17 +105,22 @@ def _bars(lines: Sequence[SpeedLine]) -> Bars:
     found = {name: [arm.clips_per_second.median for arm in given if arm] for name, given in arms.items()}
     found["bound"] = [record.bound["a"] for record in records if record.bound]
     ratio = pooled([interval(record.ratio) for record in records if record.ratio])
-    saved = 1 / float(np.mean([record.cost_ratio for record in records if record.cost_ratio is not None])) - 1
+    saved = 1 / _mean([record.cost_ratio for record in records if record.cost_ratio is not None]) - 1
     told = all(record.eta for record in records)  # of some seeds it would be another mean than the ratio
     most = [record.eta_max for record in records if record.eta_max is not None]
     return Bars(
         _name(first),
-        {name: float(np.mean(values)) for name, values in found.items() if values},
+        {name: _mean(values) for name, values in found.items() if values},
         ratio,
         Interval(*((end - 1) / saved for end in ratio)) if told else None,
         float(np.mean(most)) if most else None,
         (first.ratio, first.eta) if first.record.row else (None, None),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """On the log scale, as speeds and ratios are put together everywhere."""
+    return float(np.exp(np.log(values).mean()))
 
 
 def _name(line: SpeedLine) -> str:
