@@ -20,6 +20,7 @@ from bench.report.figures import Picture, leading_picture, pictures, save
 from bench.report.sources import Sources
 from bench.report.summary import summary
 from bench.report.templating import environment
+from bench.report.views.judged import outdated
 from bench.report.views.printed import first_new
 from bench.tables.schema import load
 from bench.tables.verdicts import Verdict
@@ -126,6 +127,7 @@ def _values(content: Content, drawn: Sequence[Picture]) -> dict[str, Any]:
         "first_new": first_new(content),
         "questions": questions,
         "answers": ANSWERS,
+        "outdated": outdated(content.joined),
         "total": sum((question.tally for question in questions), Counter()),
         "leading": leading,
         "pictures": [picture for picture in drawn if picture is not leading],

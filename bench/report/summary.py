@@ -32,9 +32,9 @@ QUESTIONS = {
 
 _NOTES = {
     "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
-    "controls": "A network can fail under decisions of a kind it never met in training, even if its own decisions do not"
-    " depend on the clip. Gains over such a control say little; where they are of single elements and the control's of"
-    " whole layers, they are counted as open.",
+    "controls": "A network can fail under decisions of a kind it never met in training, even if its own decisions do"
+    " not depend on the clip. Gains over such a control say little; where they are of single elements and the control's"
+    " of whole layers, they are counted as open.",
 }
 """What is to be known of a question's findings."""
 

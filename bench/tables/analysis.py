@@ -174,9 +174,13 @@ def mean_share(runs: Sequence[Run]) -> Interval:
     return interval(np.stack([100 * unit_shares(run).mean(axis=1).to_numpy() for run in runs]), codes)
 
 
+ONE_CLASS = "a single class in print"
+"""Why such a cell is not measured; below its table stands what is judged instead."""
+
+
 def of_a_class(runs: Sequence[Run]) -> Interval:
     """The cells of Figure 4, which are of classes that other data do not have."""
-    raise NotMeasuredError("is of one class of the published data; the claim is of all classes of the data at hand")
+    raise NotMeasuredError(ONE_CLASS)
 
 
 def class_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:

@@ -60,11 +60,12 @@ class Control:
 class Line:
     """One method with its options: figures over seeds, of a sample, which is a clip unless the name says otherwise.
 
-    name: with what sets it apart, its revision where a later one supersedes it, for people. method, options: as they are named in records.
-    accuracies: %, by the names of `accuracies`, None where there is none. gflops: average, maximum and minimum of a
-    sample; cost: the average with its interval. executed: multiply-adds that ran over those accounted, on a part of
-    the test set. parameters: trained ones. speeds: samples a second in `unit`, one a machine, or why_not. against:
-    what they were timed against, "" for what is a twin of others. runs: what all this is from.
+    name: with what sets it apart, its revision where a later one supersedes it, for people. method, options: as
+    they are named in records. accuracies: %, by the names of `accuracies`, None where there is none. gflops:
+    average, maximum and minimum of a sample; cost: the average with its interval. executed: multiply-adds that ran
+    over those accounted, on a part of the test set. parameters: trained ones. speeds: samples a second in `unit`,
+    one a machine, or why_not. against: what they were timed against, "" for what is a twin of others. runs: what
+    all this is from.
     """
 
     name: str

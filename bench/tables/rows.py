@@ -42,7 +42,8 @@ class Measured:
 class MeasuredRow:
     """A row's measurement in one block: its cells by column, or the reason why there are none.
 
-    revision: of the method, where a later one supersedes it. sharing: the block before it that has the same records, "" where there is none.
+    revision: of the method, where a later one supersedes it. sharing: the block before it that has the same records, ""
+    where there is none.
     """
 
     block: Block

@@ -19,6 +19,8 @@ from bench.accuracy.intervals import Interval
 from bench.report.content import Content, gather
 from bench.report.figures import Picture, inline, pictures, save
 from bench.report.figures.labels import Box, around, choose
+from bench.report.figures.motion import Curve
+from bench.report.figures.motion import _draw as _motion
 from bench.report.figures.pareto import pareto
 from bench.report.figures.points import Panel, Point, enlarge, front
 from bench.report.figures.speed import _grouped, speeds
@@ -186,6 +188,17 @@ def test_the_key_of_speeds_says_how_many_seeds_were_timed(tmp_path: Path) -> Non
     drawn = {picture.id: picture for picture in pareto(gather(published(), [("runs", tmp_path)]))}
     told = ["3 seeds, 1 timed" in inline(drawn[f"{kind}-quick-8f-runs"]) for kind in ("pareto", "pareto-speed")]
     assert told == [False, True]
+
+
+def test_panels_of_one_figure_have_one_range() -> None:
+    def curve(height: float, up: str) -> Curve:
+        return Curve([0, 1], [Interval(1, 1 - height, 1 + height), Interval(1, NAN, NAN)], "motion", up, "a method")
+
+    with look("x"):
+        axes = _motion([curve(0.1, "cost"), curve(0.5, "cost"), curve(9.0, "RP")]).axes
+    low, high = axes[0].get_ylim()
+    assert (low, high) == axes[1].get_ylim() != axes[2].get_ylim() and low < 0.5 < 1.5 < high
+    assert [one.get_ylabel() for one in axes] == ["cost", "cost", "RP"]
 
 
 def test_nothing_stored_is_no_picture(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from report.stored import NASTY, clock, records, write
+from tables.clocked import at_point, store
 
 from bench.accuracy.intervals import Interval
 from bench.files import sealed, write_atomically
@@ -208,6 +209,16 @@ def test_of_each_figure_the_best_floor_is_shown(untimed: Rendered) -> None:
     assert frames == 8 and [floor.rule for floor in best] == ["high", "only"]
 
 
+def test_timings_that_were_not_warm_are_counted_and_named(timed: Rendered, tmp_path: Path) -> None:
+    assert not any("warm-up of" in page for page in timed.pages)
+    warm = {"warm_up": {"stable": True}}
+    store(
+        tmp_path / "runs", at_point(1.3, protocol=warm), at_point(1.3, batch=1, protocol={"warm_up": {"stable": False}})
+    )
+    for page in pages([("runs", tmp_path / "runs")], tmp_path / "out"):
+        assert "1 of the 2 timings" in page and "batch 1, one processor." in page
+
+
 def test_without_timings_there_is_no_section_on_them(untimed: Rendered) -> None:
     for page in untimed.pages:
         assert "Measured speed" not in page and "speed was not measured" in page and "not timed" in page
@@ -377,6 +388,14 @@ def test_the_bar_keeps_order_and_shades_the_claims_side(relation: str) -> None:
     assert bar is not None and 0 < bar["low"] < bar["low"] + bar["width"] < bar["margin"] < 100
     inside = bar["side"] <= bar["low"] <= bar["side"] + bar["side_width"]
     assert inside == (relation == "<=")
+
+
+def test_bars_of_one_row_are_on_one_scale() -> None:
+    claim = load("table1").claims[0].model_copy(update={"relation": "<=", "margin": 0.8})
+    row = [Interval(0.7, 0.6, 0.75), Interval(0.65, 0.64, 0.66), Interval(1.0, float("nan"), float("nan"))]
+    wide, narrow = (picture(found, claim, row) for found in row[:2])
+    assert wide is not None and narrow is not None and wide["margin"] == narrow["margin"]
+    assert wide["low"] < narrow["low"] and wide["width"] == pytest.approx(7.5 * narrow["width"], rel=0.05)
 
 
 def test_an_interval_of_no_width_at_the_margin_has_no_bar() -> None:

@@ -14,8 +14,8 @@ from bench.report.render import ANSWERS, _values
 from bench.report.sources import Sources
 from bench.report.summary import summary
 from bench.report.templating import environment
-from bench.report.text import markdown
-from bench.report.views.judged import missing
+from bench.report.text import bounds, markdown, with_unit
+from bench.report.views.judged import earlier, missing
 from bench.tables import published
 from bench.tables.join import Joined
 from bench.tables.speeds import SPEED_KINDS
@@ -69,6 +69,17 @@ def test_the_page_and_its_tallies_are_of_the_same_findings(content: Content, pag
         counted = Counter(re.match(r"- (\*\*.*?\*\*)", line)[1] for line in lines if "not counted" not in line)
         tally = part.partition("Counted: ")[2].partition(".")[0]
         assert {f"{verdict} {count}" for verdict, count in counted.items()} == {*filter(None, tally.split("; "))}
+
+
+def test_every_verdict_of_an_earlier_revision_is_listed(content: Content, page: str) -> None:
+    part = page.partition("## Verdicts of earlier revisions")[2].partition("\n## ")[0]
+    told = [(result.claim, item) for joined in content.joined for result, item in earlier(joined.claims)]
+    assert told
+    for claim, item in told:
+        found = item.judgement.interval
+        assert found is not None and f"{with_unit(found.value, claim)} ({bounds(found, claim)}" in part
+    lines = [line for line in part.splitlines() if line.startswith("- ")]
+    assert 0 < len(lines) == len({*lines}) <= len(told)
 
 
 def test_the_bottom_line_stands_above_all_counts(content: Content, page: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 8
-LEFT, TOP, HEIGHT, FOOT = 40.0, 18.0, 96.0, 36.0
+LEFT, TOP, HEIGHT, FOOT = 50.0, 18.0, 96.0, 36.0
 TRUE, ESTIMATED = "true motion, pixels a frame", "estimated motion, change of a pixel"
 
 
 class Curve(NamedTuple):
-    """A panel: where the bins lie, the mean in each with its interval, what lies across, and its title."""
+    """A panel: where the bins lie, the mean in each with its interval, what lies across and upwards, and its title."""
 
     x: Sequence[float]
     y: Sequence[Interval]
     across: str
+    up: str
     title: str
 
 
@@ -60,8 +62,8 @@ def policies_by_motion(block: Block, decided: Sequence[tuple[Subject, Sequence[R
     for count, curves in sorted(frames.items()):
         caption = (
             "Multiply-adds of a clip over the mean of all, in groups of equally many clips by motion, for every method"
-            f" that decides, where the motion is known or estimated: {block.name}, {count} frames. Bars are 95 %"
-            " intervals over seeds and sources."
+            f" that decides, where the motion is known or estimated, all on one range: {block.name}, {count} frames."
+            " Bars are 95 % intervals over seeds and sources."
         )
         stem = slug("motion", block.name, f"{count}f")
         found.append(
@@ -81,7 +83,7 @@ def _cost(subject: Subject, runs: Sequence[Run]) -> Curve | None:
     groups = runs[0].samples["group"].astype(str).reindex(kept).to_numpy(dtype=object)
     true = "attribute.motion" in runs[0].samples.columns
     x, y = binned(along.loc[kept], cost.loc[kept], groups)
-    return Curve(x, y, TRUE if true else ESTIMATED, f"{subject.name} ({text.seeds(len(runs))})")
+    return Curve(x, y, TRUE if true else ESTIMATED, "cost over its mean", f"{subject.name} ({text.seeds(len(runs))})")
 
 
 def redundancy_by_clip(subject: Subject, group: Sequence[Inspection]) -> Picture | None:
@@ -116,7 +118,14 @@ def _curve(group: Sequence[Inspection], name: str, by: str, across: str, title: 
         return None
     groups = first["group"].astype(str).reindex(values.index).to_numpy(dtype=object)
     x, y = binned(values["by"], values.drop(columns="by"), groups)
-    return Curve(x, y, across, title)
+    return Curve(x, y, across, title, title)
+
+
+def _range(alike: Sequence[Curve]) -> tuple[float, float]:
+    """Of what the panels show of one figure, with some room: what is as steep looks as steep."""
+    ends = [end for curve in alike for found in curve.y for end in found if math.isfinite(end)]
+    room = 0.05 * (max(ends) - min(ends)) or 0.05
+    return min(ends) - room, max(ends) + room
 
 
 def _draw(curves: Sequence[Curve]) -> Figure:
@@ -132,6 +141,8 @@ def _draw(curves: Sequence[Curve]) -> Figure:
         ends = np.abs(np.array([[found.low, found.high] for found in curve.y]).T - y)
         axes.errorbar(curve.x, y, ends, fmt="o-", color=SERIES[0], markersize=3.5, capsize=2, linewidth=1)
         axes.set_xlabel(curve.across)
+        axes.set_ylabel(curve.up)
+        axes.set_ylim(_range([other for other in curves if other.up == curve.up]))
         axes.set_title("\n".join(title), fontsize=SMALL)
         axes.locator_params(nbins=5)
         axes.ticklabel_format(useOffset=False)

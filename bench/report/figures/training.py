@@ -61,8 +61,9 @@ def _picture(block: Block, runs: Sequence[Run], logs: Sequence[Log]) -> Picture:
     seeds = ", ".join(str(run.record.identity.seed) for run in runs)
     caption = (
         f"What {name} logged in training at {frames}, profile {block.name}, data set {block.dataset}: of one batch each"
-        f" time, by the step of the whole training; a thin line is a seed ({seeds}). Dotted: where the next stage"
-        f" begins; stages: {', '.join(stage for stage, _ in logs[0].stages)}."
+        f" time, by logged step; a thin line is a seed ({seeds}). Dotted: the last step that a stage logged. Up to one"
+        " interval of logging may follow it, so that later stages stand that much too early. Stages:"
+        f" {', '.join(stage for stage, _ in logs[0].stages)}. What each quantity is: docs/figures.md."
     )
     stem = Subject(block.store, who, block.name).stem("training")
     return Picture(stem, "training", f"Training of {name}, {block.name}, {frames}", caption, partial(_draw, logs))
@@ -78,7 +79,7 @@ def _draw(logs: Sequence[Log]) -> Figure:
         axes = place(figure, _LEFT + column * WIDTH / _ACROSS, row * _STEP + _TOP, width, _HEIGHT)
         _panel(axes, name, logs)
         if number >= len(names) - _ACROSS:
-            axes.set_xlabel("step")
+            axes.set_xlabel("logged step")
     return figure
 
 

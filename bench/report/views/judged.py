@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bench.accuracy.intervals import Interval
 from bench.report import text
+from bench.report.views.printed import claim_key, label
+from bench.tables.analysis import ONE_CLASS
 from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
+from bench.tables.comparison import described
 from bench.tables.join import Joined
 from bench.tables.rows import MeasuredRow
 from bench.tables.schema import Claim
@@ -39,6 +43,20 @@ def earlier(claims: Sequence[ClaimResult]) -> list[tuple[ClaimResult, Judged]]:
     return [(claim, item) for claim in claims for item in claim.earlier]
 
 
+def outdated(joined: Sequence[Joined]) -> list[tuple[str, list[tuple[ClaimResult, Judged, str]]]]:
+    """What earlier revisions were judged to be, in all tables: by what it is about, what tables share once, with the
+    name of the first table.
+    """
+    found: dict[str, dict[tuple[object, ...], tuple[ClaimResult, Judged, str]]] = {}
+    for one in joined:
+        for result, item in earlier(one.claims):
+            own = one.table.row(result.claim.row).experiment
+            key = (*claim_key(one.table, result.claim), id(item.block), item.revision, item.setting)
+            subject = described(own.method, own.options) if own else ""
+            found.setdefault(subject, {}).setdefault(key, (result, item, label(one.table)))
+    return [(subject, [*lines.values()]) for subject, lines in found.items()]
+
+
 def clocked(claims: Sequence[ClaimResult]) -> list[ClaimResult]:
     """The claims that were judged at published operating points."""
     return [claim for claim in claims if claim.points]
@@ -50,14 +68,25 @@ def point_settings(claims: Sequence[ClaimResult]) -> list[Setting]:
     return [settings[machine] for machine in sorted(settings)]
 
 
-def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
-    """Where margin, interval and the claim's side lie, in percent of a bar's width; None without an interval."""
-    places = [found.low, found.high, claim.margin]
+def intervals(claim: ClaimResult, points: bool = False) -> list[Interval]:
+    """What a row of the table of claims shows: the intervals of its latest judgements, or of those at full size."""
+    judged = [item for _, item in claim.points] if points else [item.judgement for item in claim.latest]
+    return [item.interval for item in judged if item.interval is not None]
+
+
+def picture(found: Interval, claim: Claim, row: Sequence[Interval] = ()) -> dict[str, float] | None:
+    """Where margin, interval and the claim's side lie, in percent of a bar's width; None without an interval.
+
+    row: the intervals that stand in one row with it, and so on one scale.
+    """
+    if math.isnan(found.low):
+        return None
+    places = [end for one in (found, *row) for end in one[1:] if not math.isnan(end)] + [claim.margin]
     span = max(places) - min(places)
     if not span > 0:
         return None
     start = min(places) - 0.15 * span
-    low, high, margin = (round(100 * (place - start) / (1.3 * span), 1) for place in places)
+    low, high, margin = (round(100 * (place - start) / (1.3 * span), 1) for place in (*found[1:], claim.margin))
     below = claim.relation.startswith("<")
     side = (0.0, margin) if below else (margin, round(100 - margin, 1))
     width = max(round(high - low, 1), 1.0)
@@ -67,6 +96,12 @@ def picture(found: Interval, claim: Claim) -> dict[str, float] | None:
 def measured(rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
     """The blocks in which a row was run."""
     return [row for row in rows if row.seeds]
+
+
+def single_classes(joined: Joined) -> bool:
+    """Whether a table has cells that are of one of the published classes."""
+    cells = (cell for rows in joined.rows.values() for row in rows for cell in row.cells.values())
+    return any(cell.reason == ONE_CLASS for cell in cells)
 
 
 def why_not(rows: Sequence[MeasuredRow]) -> str:

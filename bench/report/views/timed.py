@@ -7,7 +7,7 @@ from itertools import groupby
 
 from bench.records import flat
 from bench.report import text
-from bench.tables.comparison import Line
+from bench.tables.comparison import Line, described
 from bench.tables.join import Joined
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.speeds import setting
@@ -32,6 +32,12 @@ def untold(lines: Sequence[SpeedLine]) -> list[str]:
     """Why the devices told nothing, or not all, of themselves, each reason once."""
     told = [(key, value) for line in lines for key, value in flat(line.record.telemetry).items()]
     return list(dict.fromkeys(value for key, value in told if key.endswith("reason") and value))
+
+
+def unsettled(lines: Sequence[SpeedLine]) -> list[str]:
+    """The timings whose warm-up ended before the clock was steady, by name."""
+    found = [line.record.identity for line in lines if not line.record.protocol.get("warm_up", {}).get("stable", True)]
+    return [f"{described(who.a, who.a_options)}, batch {who.batch}, {who.device}" for who in found]
 
 
 def place_of(line: SpeedLine) -> str:
