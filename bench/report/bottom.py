@@ -19,6 +19,19 @@ from bench.tables.undecided import main_rows
 ABOUT = {"cost_ratio": "multiply-adds"}
 """What a statistic is of, where its own name does not say so."""
 
+TITLES = {
+    "digits": "moving digits",
+    "composed": "composed scenes",
+    "ut_interaction": "UT-Interaction",
+    "surveillance_fight": "Surveillance Fight",
+    "scenes": "generated scenes",
+    "camvid": "CamVid",
+}
+"""Data sets whose names say too little to people; of all others the name itself is shown."""
+
+TASKS = {"boxes": "localisation", "masks": "segmentation"}
+"""What the data ask for, where it is not the class of a video."""
+
 
 def bottom_line(content: Content) -> list[str]:
     """The sentences, none where nothing was finished."""
@@ -35,9 +48,10 @@ def bottom_line(content: Content) -> list[str]:
 
 def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:
     """On what data and machines, and that no published accuracy was tested where no published data are there."""
-    data = dict.fromkeys(block.dataset + block.part for block in blocks)
+    *most, last = dict.fromkeys(map(_titled, blocks))
+    data = f"{', '.join(most)} and {last}" if most else last
     what = "Miniature networks" if all(map(miniature, blocks)) else "Networks"
-    yield f"{what} were trained and tested on {'; '.join(data)}."
+    yield f"{what} were trained and tested on {data}."
     published = {_plain(name) for joined in content.joined for name in joined.table.dataset.split(",")}
     if not {_plain(block.dataset) for block in blocks} & published:
         yield "No published accuracy was tested: none of the published data sets is in the records."
@@ -45,6 +59,12 @@ def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:
     stored = [one.environment for one in records.values()] + [one.record.environment for one in content.timed]
     gpu = sum(bool(environment.get("cuda")) for environment in stored)
     yield f"{gpu or 'None'} of the {len(stored)} records and timings {'is' if gpu < 2 else 'are'} from a GPU."
+
+
+def _titled(block: Block) -> str:
+    """A data set for people, with its task and the folds that were tested."""
+    told = ", ".join(filter(None, (TASKS.get(block.answers or ""), block.part.removeprefix(", "))))
+    return TITLES.get(block.dataset, block.dataset) + (f" ({told})" if told else "")
 
 
 def _plain(name: str) -> str:

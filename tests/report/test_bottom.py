@@ -27,9 +27,9 @@ def gathered(tmp_path: Path) -> Content:
 def pair(write):
     """Three seeds of the main pair: three quarters of the cost; every second video wrong, of the static one none."""
 
-    def stored(profile: str = "digits", seeds: int = 3, **protocol) -> None:
+    def stored(profile: str = "digits", seeds: int = 3, dataset: str = "digits", **protocol) -> None:
         for seed in range(seeds):
-            named = {"profile": profile, "seed": seed, "protocol": protocol}
+            named = {"profile": profile, "seed": seed, "dataset": dataset, "protocol": protocol}
             write({"cost": 10**9}, **named)
             write({"cost": 75 * 10**7, "clip_1": [0.0, 1.0] * 20}, **MAIN, **named)
 
@@ -60,7 +60,15 @@ def test_a_record_that_two_settings_share_is_counted_once(pair, write, tmp_path:
 @pytest.mark.parametrize(("shrunk", "said"), [({"width": 8}, "Miniature networks were"), ({}, "Networks were")])
 def test_miniatures_are_called_so(shrunk: dict[str, int], said: str, pair, tmp_path: Path) -> None:
     pair(network=shrunk)
-    assert told(tmp_path).startswith(f"{said} trained and tested on digits.")
+    assert told(tmp_path).startswith(f"{said} trained and tested on moving digits.")
+
+
+def test_data_sets_have_plain_names_with_the_folds_that_were_tested(pair, tmp_path: Path) -> None:
+    pair()
+    pair("ut_interaction", dataset="ut_interaction", dataset_options={"fold": 0})
+    pair("other", dataset="her_own")
+    first = told(tmp_path).partition(".")[0]
+    assert all(name in first for name in ("moving digits", "UT-Interaction (fold 0 only)", "her_own", " and "))
 
 
 def test_published_data_and_a_gpu_take_their_sentences_back(pair, tmp_path: Path) -> None:
