@@ -154,6 +154,11 @@ document.documentElement.style.width = "390px";
 const free = [...document.querySelectorAll("body *")].filter((e) => !e.closest(".scroll, nav ol, [hidden], svg"));
 seen.over = free.filter((e) => e.getBoundingClientRect().right > 391).map((e) => e.outerHTML.slice(0, 200));
 seen.nav = getComputedStyle(document.querySelector("nav")).position;
+document.querySelector("details.figure").open = true;
+dispatchEvent(new Event("resize"));
+seen.told = [...document.querySelectorAll(".scroll, figure")].filter((e) => e.clientWidth)
+  .map((e) => [e.scrollWidth > e.clientWidth + 1, getComputedStyle(e, "::before").content !== "none"]);
+seen.picture = document.querySelector("figure svg").getBoundingClientRect().width;
 """
 
 STEPS = {
@@ -271,6 +276,8 @@ def test_the_contents_mark_the_one_part_that_is_being_read(page: Path) -> None:
 def test_nothing_runs_off_a_telephone(page: Path) -> None:
     seen = clean(look(page, WIDTH, width=500))
     assert seen["over"] == [] and seen["nav"] == "sticky"
+    assert {wide for wide, _ in seen["told"]} == {True, False} and all(wide == told for wide, told in seen["told"])
+    assert seen["picture"] > 390
 
 
 def test_in_print_everything_is_unfolded(page: Path, tmp_path: Path) -> None:

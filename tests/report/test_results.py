@@ -15,7 +15,7 @@ from bench.report.sources import Sources
 from bench.report.summary import summary
 from bench.report.templating import environment
 from bench.report.text import bounds, markdown, with_unit
-from bench.report.views.judged import earlier, missing
+from bench.report.views.judged import earlier, judging, missing
 from bench.tables import published
 from bench.tables.join import Joined
 from bench.tables.speeds import SPEED_KINDS
@@ -80,6 +80,13 @@ def test_every_verdict_of_an_earlier_revision_is_listed(content: Content, page: 
         assert found is not None and f"{with_unit(found.value, claim)} ({bounds(found, claim)}" in part
     lines = [line for line in part.splitlines() if line.startswith("- ")]
     assert 0 < len(lines) == len({*lines}) <= len(told)
+
+
+def test_a_column_of_claims_is_of_a_block_that_judged_one(content: Content) -> None:
+    for joined in content.joined:
+        items = [item for result in joined.claims for item in result.latest if item.judgement.interval is not None]
+        assert {id(block) for block in judging(joined.claims)} == {id(item.block) for item in items}
+        assert len(judging(joined.claims)) == len({id(item.block) for item in items})
 
 
 def test_the_bottom_line_stands_above_all_counts(content: Content, page: str) -> None:

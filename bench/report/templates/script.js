@@ -221,6 +221,13 @@
     [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean).forEach((part) => observer.observe(part));
   };
 
+  // What is wider than its place says that there is more.
+
+  const widths = () => {
+    const parts = all(".scroll, figure").map((part) => [part, part.scrollWidth > part.clientWidth + 1]);
+    parts.forEach(([part, wide]) => part.classList.toggle("wide", wide));
+  };
+
   // In print everything is unfolded.
 
   const printing = () => {
@@ -250,6 +257,9 @@
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", read);
+  addEventListener("resize", widths);
+  document.addEventListener("toggle", widths, true);
+  updates.push(widths);
   tooltips();
   contents();
   printing();

@@ -24,8 +24,9 @@ def ran(claims: Sequence[ClaimResult], wanted: bool) -> list[ClaimResult]:
 
 
 def judging(claims: Sequence[ClaimResult]) -> list[Block]:
-    """The blocks from which any of these claims was judged, or could have been."""
-    found = {id(item.block): item.block for claim in claims for item in claim.latest}
+    """The blocks from which any of these claims was judged."""
+    judged = (item for claim in claims for item in claim.latest if item.judgement.interval is not None)
+    found = {id(item.block): item.block for item in judged}
     return list(found.values())
 
 
