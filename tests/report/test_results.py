@@ -10,6 +10,7 @@ import pytest
 
 from bench.report.bottom import bottom_line
 from bench.report.content import Content, gather
+from bench.report.figures.training import training
 from bench.report.render import ANSWERS, _values
 from bench.report.sources import Sources
 from bench.report.summary import summary
@@ -87,6 +88,13 @@ def test_a_column_of_claims_is_of_a_block_that_judged_one(content: Content) -> N
         items = [item for result in joined.claims for item in result.latest if item.judgement.interval is not None]
         assert {id(block) for block in judging(joined.claims)} == {id(item.block) for item in items}
         assert len(judging(joined.claims)) == len({id(item.block) for item in items})
+
+
+def test_what_blocks_share_is_drawn_and_counted_once(content: Content) -> None:
+    drawn = [id(log) for picture in training(content) for log in picture.draw.args[0]]  # type: ignore[attr-defined]
+    assert any(block.shared for block in content.found) and len(drawn) == len({*drawn}) > 0
+    parts = [part.path for block in content.found for run in block.own for part in run.parts]
+    assert len(parts) == len({*parts})
 
 
 def test_the_bottom_line_stands_above_all_counts(content: Content, page: str) -> None:

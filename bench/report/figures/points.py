@@ -100,7 +100,8 @@ def enlarge(panel: Panel) -> list[Panel]:
     xs, ys = [p.x.value for p in close], [p.y.value for p in close]
     room = (max(xs) / min(xs)) ** 0.05 if min(xs) > 0 else 1.0
     window = Box(min(xs) / room, min(ys) - 1.5, max(xs) * room, max(ys) + 1.5)
-    cut = any(end < window.bottom or end > window.top for point in close for end in _ends(point.y))
+    across = any(not window.left <= end <= window.right for point in close for end in _ends(point.x))
+    cut = across or any(not window.bottom <= end <= window.top for point in close for end in _ends(point.y))
     title = "the frame above, enlarged" + ("; intervals go on beyond its edges" if cut else "")
     enlarged = replace(panel, title=title, points=close, limits=window)
     return [replace(panel, window=window), enlarged]
