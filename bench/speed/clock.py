@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Protocol
 
 import torch
@@ -12,11 +12,15 @@ import torch
 
 @dataclass(frozen=True)
 class Timed:
-    """One call. seconds: as the device saw it; wall: as its caller did; on a CPU the same."""
+    """One call. seconds: as the device saw it; wall: as its caller did; on a CPU the same.
+
+    processor: on a CPU, what all threads of the process got of its cores meanwhile, in seconds; else None.
+    """
 
     seconds: float
     wall: float
     answer: Any
+    processor: float | None = None
 
 
 class Clock(Protocol):
@@ -36,10 +40,10 @@ class HostClock:
 
     def time(self, call: Callable[[Any], Any], given: Any) -> Timed:
         """Calls once with `given`."""
-        start = perf_counter()
+        processor, start = process_time(), perf_counter()
         answer = call(given)
         seconds = perf_counter() - start
-        return Timed(seconds, seconds, answer)
+        return Timed(seconds, seconds, answer, process_time() - processor)
 
 
 class DeviceClock:

@@ -35,6 +35,15 @@ SETTLE, WATCH, IDLE = 0.05, 0.05, 0.1  # seconds for worker threads to fall asle
 HIDDEN = (0.1, 1e-3)  # by which the caller's time may exceed the device's: share, seconds
 AGAIN, REPEATED = 3, 1.5  # inputs shown again; how much slower all first sights are than all second ones: a cache
 
+GOT = 0.9
+"""Share of one core that a call gets of a CPU at the least: with less, what else ran may make up a ratio of 1.1."""
+
+TOLD = 0.1
+"""Seconds of calls over which a share is told: some systems count processor time in steps of 10 ms."""
+
+BEYOND = 2.0
+"""How much more than a ratio can be the lower end of its interval may be: the roofline's is no strict bound."""
+
 
 class CheatError(SpeedError):
     """A method was caught; names it and what it did."""
@@ -258,6 +267,42 @@ def in_sight(name: str, seconds: Sequence[float], walls: Sequence[float]) -> Non
     if caller - device > max(share * device, least):
         raise BusyError(
             name, f"works out of its stream's sight: {device * 1e3:.3g} ms by events, {caller * 1e3:.3g} ms in all"
+        )
+
+
+def undisturbed(name: str, walls: Sequence[float], processor: Sequence[float]) -> None:
+    """Calls must have got the processor for as long as they took; half of them, as a ratio is a median.
+
+    The share is of one core: several threads only add to it, so that one below is sure, and one above tells nothing.
+
+    Raises:
+        BusyError: something else had it.
+    """
+    shares, wall, got = [], 0.0, 0.0
+    for one, its in zip(walls, processor, strict=True):
+        wall, got = wall + one, got + its
+        if wall >= TOLD:
+            shares.append(got / wall)
+            wall = got = 0.0
+    share = median(shares or [got / wall])
+    if share < GOT:
+        raise BusyError(name, f"got {share:.0%} of a processor while it was timed: something else ran on it")
+
+
+def believable(name: str, low: float, bound: float, fastest: float) -> None:
+    """A ratio must not lie far above both what the roofline allows and what the fastest call of each arm shows.
+
+    low: the lower end of its interval. The fastest calls count too, since of two networks that are not twins one may be
+    much nearer to its roofline.
+
+    Raises:
+        BusyError: it does.
+    """
+    if low > BEYOND * max(bound, fastest):
+        raise BusyError(
+            name,
+            f"{low:.3g} times as fast or more, where the roofline allows {bound:.3g} and the fastest calls show "
+            f"{fastest:.3g}: something else slowed the other down",
         )
 
 

@@ -168,6 +168,8 @@ class _Run:
             self.start.wait()
             times = interleave(arms.all, self._fresh, self.pair.rounds, self.clock, self.seed, self._observer())
         self.telemetry = {**device.summary(), "throttled": device.throttled}
+        if times.processor:
+            self.telemetry["processor_seconds"] = times.processor
         return times
 
     def _warm(self, name: str, number: int) -> Given:
@@ -203,6 +205,9 @@ class _Run:
             guards.in_sight(arm.label, self.times.seconds[name], self.times.walls[name])
             with tensor_cores("fp32"):
                 held[name] = guards.hold(arm.label, self.watch.kept[name], apart[arm.key], precision)
+        if not self.pair.setting.decode:  # which waits for a disk
+            for name, processor in self.times.processor.items():
+                guards.undisturbed(arms.all[name].label, self.times.walls[name], processor)
         for arm in (arms.all["a"], arms.all["b"]):
             guards.same_when_seen(arm.label, arm, partial(self._unseen, arm), self.clock)
             guards.done_on_return(arm.label, partial(arm, self._unseen(arm, guards.AGAIN)))
@@ -221,6 +226,9 @@ class _Run:
         typical = sorted(range(self.pair.rounds), key=lambda n: abs(self.watch.costs["a"][n] - cost["a"]))[:TYPICAL]
         said = {name: self._said(name, cost[name], typical) for name in self.arms.all if name != "b again"}
         bound, eta = truth.bound(self.arms, typical, missing), figures.eta(ratio, cost_ratio)
+        if bound:
+            fastest = min(seconds["b"]) / min(seconds["a"])
+            guards.believable(self.arms.all["a"].label, ratio.low, bound["a"] / bound["b"], fastest)
         return {
             "a": said.pop("a"),
             "b": said.pop("b"),

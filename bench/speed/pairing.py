@@ -26,10 +26,11 @@ WARM_CYCLES, WARM_SECONDS = 10, 60.0
 
 @dataclass
 class Times:
-    """Of each arm, one value a round. seconds: of the device; walls: of the caller."""
+    """Of each arm, one value a round. seconds: of the device; walls: of the caller; processor: empty but on a CPU."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     walls: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
 
 
 def interleave(
@@ -78,6 +79,8 @@ def _round(
         timed = clock.time(arms[name], given[name])
         times.seconds[name].append(timed.seconds)
         times.walls[name].append(timed.wall)
+        if timed.processor is not None:
+            times.processor.setdefault(name, []).append(timed.processor)
         observe(name, number, given[name], timed.answer)
 
 

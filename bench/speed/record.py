@@ -129,8 +129,8 @@ class SpeedRecord(Strict):
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
     eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
     "macs_per_second" and "bytes_per_second" it follows from. telemetry: of the GPU in all rounds, and under "energy"
-    that of "a" and of "b" in a window each. processes: of several processes what each found, the first being the one
-    whose figures the record has.
+    that of "a" and of "b" in a window each; of a CPU "processor_seconds", what each call of each arm got. processes: of
+    several processes what each found, the first being the one whose figures the record has.
     """
 
     schema_version: int = SCHEMA

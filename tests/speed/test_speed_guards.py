@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from toys import Detector, EarlyExit, Segmenter, Toy
 from bench.method import InputSpec, Method, Prediction
 from bench.policy import Forced, Learned, Policy, everything
 from bench.speed import guards
-from bench.speed.guards import CheatError
+from bench.speed.guards import BusyError, CheatError
 from bench.speed.inputs import Given
 from bench.speed.pairing import interleave
 
@@ -373,3 +374,23 @@ def test_work_on_another_stream_is_caught() -> None:
     guards.in_sight("method", [0.0001] * 5, [0.0005] * 5)  # what a synchronisation takes
     with pytest.raises(CheatError, match="method: works out of its stream's sight: 10 ms by events, 20 ms in all"):
         guards.in_sight("method", [0.010] * 5, [0.020] * 4 + [9.0])
+
+
+def test_half_of_the_time_of_an_arm_must_be_its_own() -> None:
+    guards.undisturbed("method", [1.0, 1.0, 9.0], [1.0, 0.95, 1.0])  # one round that was cut into
+    with pytest.raises(BusyError, match="method: got 50% of a processor while it was timed"):
+        guards.undisturbed("method", [1.0, 2.0, 2.0], [1.0, 1.0, 1.0])
+    steps = [0.01 if number % 3 == 0 else 0.0 for number in range(90)]  # a clock that counts in steps of 10 ms
+    guards.undisturbed("method", [0.01 / 3] * 90, steps)
+    with pytest.raises(BusyError, match="got 50%"):
+        guards.undisturbed("method", [0.02 / 3] * 90, steps)
+    with pytest.raises(BusyError, match="got 50%"):
+        guards.undisturbed("method", [0.001] * 6, [0.0005] * 6)  # all rounds together are short
+
+
+@pytest.mark.parametrize(("bound", "fastest", "caught"), [(6.6, 5.8, True), (17.0, 5.8, False), (1.0, 30.0, False)])
+def test_a_ratio_must_be_borne_out_by_the_roofline_or_by_the_fastest_calls(
+    bound: float, fastest: float, caught: bool
+) -> None:
+    with pytest.raises(BusyError, match=r"method: 33\.4 times as fast or more") if caught else nullcontext():
+        guards.believable("method", 33.4, bound, fastest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,45 @@ def test_a_failure_that_a_busy_machine_explains_is_tried_again(
     stale = timed(f"{__name__}:stale", NETWORK, profile, tmp_path)
     now = CLOCK.now
     assert not stale.doubtful and timed(f"{__name__}:stale", NETWORK, profile, tmp_path) == stale and CLOCK.now == now
+
+
+def test_an_arm_that_got_too_little_of_the_processor_makes_a_timing_doubtful(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(share: float, name: str = EXIT, **setting: Any) -> SpeedRecord:
+        monkeypatch.setattr(CLOCK, "share", share)
+        return timed(name, NETWORK, profile, tmp_path, policy="all", **setting)
+
+    spoilt = seen(0.4)
+    assert spoilt.status == "failed" and spoilt.doubtful and "got 40% of a processor" in spoilt.reason
+    done = seen(0.95)  # is tried again
+    assert done.status == "done" and done.a is not None
+    assert done.telemetry["processor_seconds"]["a"] == pytest.approx([0.95 * wall for wall in done.a.samples])
+    assert seen(1.9, again=True).status == "done"  # two threads
+    assert seen(0.4, again=True, decode=True).status == "done"  # reading waits
+    assert "processor" not in (cheat := seen(0.4, f"{__name__}:stale")).reason and not cheat.doubtful
+
+
+def test_a_ratio_that_the_roofline_cannot_explain_makes_a_timing_doubtful(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slices(FakeClock):
+        """Of the calls of b only every fifth is through before another program takes the processor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: Counter[int] = Counter()
+
+        def time(self, call: Any, given: Any) -> Any:
+            found = super().time(call, given)
+            self.calls[id(call)] += 1
+            cut = call.key == "b" and self.calls[id(call)] % 5
+            return replace(found, seconds=30 * found.seconds, wall=30 * found.wall) if cut else found
+
+    monkeypatch.setattr(f"{__name__}.CLOCK", slices := Slices())
+    monkeypatch.setattr(measure, "clock_of", lambda device: slices)
+    found = timed(EXIT, NETWORK, profile, tmp_path, policy="matched:4.5e-8")
+    assert found.status == "failed" and found.doubtful and "where the roofline allows 1." in found.reason
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import operator
 from collections.abc import Callable
 from functools import partial
+from time import process_time, sleep
 from typing import Any
 
 import pytest
@@ -106,6 +107,17 @@ def test_the_clock_of_a_cpu_is_monotonic_and_gives_the_answer() -> None:
     clock = clock_of(torch.device("cpu"))
     timed = clock.time(lambda given: given + 1, 41)
     assert timed.answer == 42 and timed.seconds == timed.wall >= 0
+
+
+def test_the_clock_of_a_cpu_tells_work_from_waiting() -> None:
+    def work(given: float) -> None:
+        end = process_time() + given
+        while process_time() < end:
+            pass
+
+    waited, worked = HostClock().time(sleep, 0.05), HostClock().time(work, 0.05)
+    assert waited.processor is not None and waited.processor < 0.5 * waited.wall
+    assert worked.processor is not None and worked.processor >= 0.05
 
 
 def test_the_clock_of_a_gpu_waits_for_the_whole_device_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
