@@ -2,8 +2,8 @@
 
 The key is the builder's own name: the target "baselines.networks.r2plus1d:r2plus1d_18" is `r2plus1d_18`. Targets come
 from literal tuples in the built-in providers, from the entry points `vared_bench.networks` and `vared_bench.methods`
-of installed packages, or are named outright as "module:attr". A method on a network is "method/network"; a network's
-name alone means its static form.
+of installed packages (one that clashes is left out, with a line), or are named outright as "module:attr". A method on a
+network is "method/network"; a network's name alone means its static form.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache, reduce
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,8 +162,17 @@ def split_options(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 
 def network_options() -> set[str]:
-    """Every option that some registered network takes."""
-    return set().union(*(_options(network(name))[0] for name in networks()))
+    """Every option that some registered network takes; one of others' that cannot be imported has no say."""
+    known: set[str] = set()
+    outside = _outside({})
+    for name in networks():
+        try:
+            known |= _options(network(name))[0]
+        except RegistryError as error:
+            if name not in outside:
+                raise
+            _warn(f"network {name} is left out: {error}")
+    return known
 
 
 def weights(network: str) -> Callable[..., dict[str, Any]]:
@@ -187,7 +198,28 @@ def _entries() -> dict[str, tuple[str, str]]:
         if name in table:
             raise RegistryError(f"{name!r} is registered twice: by {table[name][1]} and by {target}")
         table[name] = (kind, target)
-    return table
+    return table | _outside(table)
+
+
+def _outside(taken: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """As `_entries`, what other packages offer, but for what clashes: theirs must not stop everybody's commands."""
+    offers = [(kind, entry) for kind in ("network", "method") for entry in _installed(f"vared_bench.{kind}s")]
+    count = Counter(entry.attr for _, entry in offers)
+    found = {}
+    for kind, entry in offers:
+        if entry.attr in taken or count[entry.attr] > 1:
+            by = taken[entry.attr][1] if entry.attr in taken else "another package"
+            package = entry.dist.name if entry.dist else entry.module
+            _warn(f"{entry.value} of {package} is left out: the name {entry.attr!r} is registered by {by} too")
+        else:
+            found[entry.attr] = (kind, f"{entry.module}:{entry.attr}")
+    return found
+
+
+@cache
+def _warn(line: str) -> None:
+    """Says it once, on standard error."""
+    print(f"warning: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def _targets() -> Iterator[tuple[str, str]]:
@@ -195,14 +227,12 @@ def _targets() -> Iterator[tuple[str, str]]:
     for provider in map(import_module, PROVIDERS):
         yield from (("network", target) for target in provider.NETWORKS)
         yield from (("method", target) for target in provider.METHODS)
-    for kind in ("network", "method"):
-        yield from ((kind, target) for target in _installed(f"vared_bench.{kind}s"))
 
 
 @cache
-def _installed(group: str) -> tuple[str, ...]:
+def _installed(group: str) -> tuple[EntryPoint, ...]:
     """What other packages offer; looked up once, since that reads every package's metadata."""
-    return tuple(f"{entry.module}:{entry.attr}" for entry in entry_points(group=group))
+    return tuple(entry_points(group=group))
 
 
 def _split(name: str) -> tuple[str, str | None]:

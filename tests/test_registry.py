@@ -100,6 +100,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     found: dict[str, list[EntryPoint]] = {}
     monkeypatch.setattr(registry, "entry_points", lambda group: found.get(group, []))
     monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
+    registry._warn.cache_clear()
     return SimpleNamespace(provider=provider, entry_points=found)
 
 
@@ -145,11 +146,43 @@ def test_entry_points_of_installed_packages_are_found(house: SimpleNamespace) ->
     assert isinstance(registry.build("Toy", **SIZES), Toy)
 
 
-@pytest.mark.parametrize("group", ["vared_bench.networks", "vared_bench.methods"])
-def test_duplicates_raise_across_networks_and_methods(house: SimpleNamespace, group: str) -> None:
-    house.entry_points[group] = [EntryPoint("any", "other.package:tiny_net", group)]
+def test_duplicates_of_our_own_raise_across_networks_and_methods(house: SimpleNamespace) -> None:
+    house.provider.METHODS = (f"{HERE}:wrapper", "other.package:tiny_net")
     with pytest.raises(RegistryError, match=r"'tiny_net' is registered twice.*other.package:tiny_net"):
         registry.networks()
+
+
+@pytest.mark.parametrize("group", ["vared_bench.networks", "vared_bench.methods"])
+def test_entry_points_that_clash_are_left_out_with_a_line(
+    house: SimpleNamespace, group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.entry_points[group] = [
+        EntryPoint(entry.rpartition(":")[2], entry, group) for entry in ("one:tiny_net", "one:new", "two:new")
+    ]
+    assert registry.networks() == ["tiny_net"] and registry.network("tiny_net") is tiny_net
+    assert registry.methods() == ["alone", "static", "wrapper"]
+    with pytest.raises(RegistryError, match="no network or method 'new'"):
+        registry.build("new", **SIZES)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert (
+        first == f"warning: one:tiny_net of one is left out: the name 'tiny_net' is registered by {HERE}:tiny_net too"
+    )
+    assert [line.partition(" of ")[0] for line in others] == ["warning: one:new", "warning: two:new"]  # each once
+
+
+def test_a_network_of_others_that_cannot_be_imported_stops_only_who_asks_for_it(
+    house: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = "vared_bench.networks"
+    house.entry_points[group] = [EntryPoint("net", "no_such_module:net", group)]
+    assert registry.network_options() == registry.network_options() == {"width"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: network net is left out: no_such_module:net cannot be imported: ModuleNotFound")
+    with pytest.raises(RegistryError, match="no_such_module:net cannot be imported"):
+        registry.build("net", **SIZES)
+    house.provider.NETWORKS = ("no_such_module:own",)
+    with pytest.raises(RegistryError, match="no_such_module:own cannot be imported"):
+        registry.network_options()
 
 
 @pytest.mark.parametrize(
