@@ -160,12 +160,14 @@ def inside(path: str, where: str, field: str) -> str:
     """A path that a list names, normalised.
 
     Raises:
-        DataError: it is empty, cannot be a path, or leads out of the folder that it is relative to.
+        DataError: it is empty, cannot be a path, is absolute, or leads out of the folder that it is relative to.
     """
     normal = os.path.normpath(path)
     if not path or not path.isprintable():
         raise DataError(f"{where}:{field}: {path!r} is no path")
-    if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
+    if os.path.isabs(normal):
+        raise DataError(f"{where}:{field}: {path} must be relative to the folder of the set (the list's, or `root`)")
+    if normal.split(os.sep)[0] == os.pardir:
         raise DataError(f"{where}:{field}: {path} leads out of the folder of the set")
     return normal
 

@@ -116,7 +116,10 @@ def line(**changes):
         (line(width=0), "training.odgt:3:width: must be above 0, not 0"),
         (line(height="16"), "training.odgt:3:height: must be a whole number, not '16'"),
         (line(fpath_img="../x.jpg"), "training.odgt:3:fpath_img: ../x.jpg leads out of the folder of the set"),
-        (line(fpath_segm="/etc/passwd"), "training.odgt:3:fpath_segm: /etc/passwd leads out"),
+        (
+            line(fpath_segm="/etc/passwd"),
+            "training.odgt:3:fpath_segm: /etc/passwd must be relative",
+        ),
         (line(fpath_img="a\nb.jpg"), "training.odgt:3:fpath_img: 'a\\nb.jpg' is no path"),
         (line(fpath_img=paths("training", 1)[0]), "training.odgt:3: ADEChallengeData2016/images/training/ADE_train_"),
         (
