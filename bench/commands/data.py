@@ -21,6 +21,9 @@ from bench.commands.options import (
     pairs,
 )
 
+SOON = 5.0
+"""Seconds of reading after which the rest can be estimated."""
+
 app = typer.Typer(no_args_is_help=True, help="Datasets on disk.")
 
 
@@ -99,17 +102,18 @@ def data_check(
 
 
 def _counted(name: str, every: float = 30.0) -> Callable[[int, int], None]:
-    """Tells every tenth of the rows, and twice a minute, with an estimate of what is left."""
+    """Tells every tenth of the rows, and twice a minute, with an estimate of what is left once that can be told."""
     start = told = time.monotonic()
     known = 0
 
     def call(done: int, total: int) -> None:
-        nonlocal told, known
-        known = known or done  # what was read before comes in one
+        nonlocal told, known, start
         now = time.monotonic()
+        if not known:  # what was read before comes in one, and the first file with the start of the workers
+            known, start = done, now
         if done * 10 // total > (done - 1) * 10 // total or now - told > every:
             told = now
-            left = (now - start) / max(done - known, 1) * (total - done)
+            left = (now - start) / max(done - known, 1) * (total - done) if now - start > SOON else 0
             tell(f"{name}: {done:,} of {total:,} read" + (f", about {left / 60:.0f} minutes left" if left > 60 else ""))
 
     return call

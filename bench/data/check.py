@@ -17,7 +17,7 @@ import numpy as np
 from bench.data.builders import build, called
 from bench.data.journal import Checked, Journal, check_files
 from bench.data.list_rows import RowFault
-from bench.data.lists import VideoFiles
+from bench.data.lists import ListError, VideoFiles
 from bench.data.public.builder import public
 from bench.data.public.sets import SETS
 from bench.data.public.survey import Survey, survey
@@ -101,7 +101,12 @@ def check(
     reading = partial(_read, name, cache=cache, workers=workers, progress=progress) if read else None
     if name in SETS:
         return _public(name, data_root, options, reading)
-    dataset = build(name, data_root=data_root, frames=frames, size=size, options=options)
+    try:
+        dataset = _built(partial(build, name, data_root=data_root, frames=frames, size=size), options)
+    except ListError as error:
+        if not error.faults:
+            raise
+        return Report(name, [], {}, _unusable(error.faults), [f"cannot be used: {error}"])
     splits: list[Split] = [getattr(dataset, part) for part in SPLITS]
     files = [file for split in splits if isinstance(split, VideoFiles) for file in split.files]
     if files and reading:
@@ -110,7 +115,33 @@ def check(
         wrong = [Fault("broken", one.fault) for one in checked.values() if one.fault] + _copies(checked, {})
     else:
         wrong = [Fault("broken", fault) for fault in faults(dataset, progress)] if read else []
-    return Report(dataset.name, held(dataset), {}, wrong, dataset.notes)
+    unopened = _unusable(dataset.left_out.unopened) if dataset.left_out else []
+    notes = [note for note in dataset.notes if not (unopened and note.startswith("left out "))]  # faults name all
+    return Report(dataset.name, held(dataset), {}, unopened + wrong, notes + _lacking(dataset))
+
+
+def _built(builder: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
+    """The dataset, of a list also where it is too much at fault to be used."""
+    try:
+        return builder(options=options)
+    except ListError:
+        return builder(options=options | {"minimum_coverage": 0.0})
+
+
+def _unusable(faults: Sequence[DataError]) -> list[Fault]:
+    return [Fault(fault.kind if isinstance(fault, RowFault) else "malformed", str(fault)) for fault in faults]
+
+
+def _lacking(dataset: Dataset) -> list[str]:
+    """A line for validation and test where they have no video of some class: nothing is learned about it there."""
+    lines = []
+    for part in held(dataset):
+        known = getattr(dataset, part.split).classes
+        without = [name for name in known if name not in part.classes]
+        if without and part.classes:
+            named = ", ".join(map(repr, without[:5])) + (", ..." if len(without) > 5 else "")
+            lines.append(f"{part.split}: nothing of {len(without)} of {len(known)} classes: {named}")
+    return lines
 
 
 Reading = Callable[[Path, Sequence[str], Limits | None], Mapping[str, Checked]]
@@ -151,7 +182,7 @@ def _journal(cache: Path, name: str, root: Path, limits: Limits | None = None) -
 
 
 def _reported(name: str, found: Survey, checked: Mapping[str, Checked]) -> Report:
-    wrong = [Fault(fault.kind if isinstance(fault, RowFault) else "malformed", str(fault)) for fault in found.faults]
+    wrong = _unusable(found.faults)
     wrong += [Fault("broken", one.fault) for one in checked.values() if one.fault]
     wrong += [Fault("duplicated", f"{', '.join(paths)}: have the same id") for paths in found.twins]
     wrong += _copies(checked, {row.path: "test" if row.test else "train" for row in found.rows})

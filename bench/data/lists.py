@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.data.coverage import LeftOut, coverage
 from bench.data.images import inside
-from bench.data.list_rows import SUFFIXES
+from bench.data.list_rows import SUFFIXES, RowFault
 from bench.data.paths import within
 from bench.data.split import DataError, Dataset, UnreadableError
 from bench.data.video.opened import check_video
@@ -58,6 +58,14 @@ class Splitting:
             raise DataError(f"validation_fold: {self.fold} is the test fold")
         if self.validation_fold is not None and self.fold is None:
             raise DataError("validation_fold: needs a test fold too")
+
+
+class ListError(DataError):
+    """A list cannot be used. faults: of its rows and files, all that were found, where the message is of one."""
+
+    def __init__(self, message: str, faults: Sequence[RowFault]) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 @dataclass
@@ -134,13 +142,16 @@ def list_dataset(
     are left out, and counted and named in the notes.
 
     Raises:
-        DataError: a malformed row (file:row:field), a path that leaves the root, fewer usable files than
+        ListError: a malformed row (file:row:field), a path that leaves the root, fewer usable files than
             `minimum_coverage`, no such fold, a group in two splits, a class or split without videos, too few groups.
     """
-    rows = list(_read_rows(path, dict(columns or {})))
+    found = list(_read_rows(path, dict(columns or {})))
+    rows = [row for row in found if isinstance(row, dict)]
+    faults = [row for row in found if isinstance(row, RowFault)]
     if not rows:
-        raise DataError(f"{path}: lists no videos")
-    return _dataset(name, path, pd.DataFrame(rows), root or path.parent, reader, splitting, flip, minimum_coverage)
+        raise ListError(str(faults[0]) if faults else f"{path}: lists no videos", faults)
+    table = pd.DataFrame(rows)
+    return _dataset(name, path, table, root or path.parent, reader, splitting, flip, minimum_coverage, faults)
 
 
 def folder_dataset(
@@ -164,24 +175,34 @@ def folder_dataset(
     return _dataset(name, root, table, root, reader, splitting, flip, minimum_coverage)
 
 
-def _read_rows(path: Path, columns: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Checked rows under our column names; a column that another one stands in for is dropped."""
+def _read_rows(path: Path, columns: dict[str, str]) -> Iterator[dict[str, str] | RowFault]:
+    """Rows under our column names, or what is wrong with them; a column that another one stands in for is dropped."""
     ours = {field: "" for field in columns} | {theirs: field for field, theirs in columns.items()}
     lines_of: dict[str, int] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
-            header = [ours.get(field, field) for field in next(lines, [])]
+            named = next(lines, None)
+            if named is None:
+                raise DataError(f"{path}: is empty; its first row must name the columns")
+            header = [ours.get(field, field) for field in named]
             for field in dict.fromkeys((*FIELDS, *columns)):
                 needed = field in ("path", "label", *columns)
                 if header.count(field) > 1 or (needed and field not in header):
-                    raise DataError(f"{path}:1:{columns.get(field, field)}: needs exactly one such column")
+                    told = f"the first row names {', '.join(map(repr, named))!s:.200}"
+                    raise DataError(f"{path}:1:{columns.get(field, field)}: needs exactly one such column; {told}")
             for values in filter(None, lines):
-                row = _checked_row(f"{path}:{lines.line_num}", header, values)
+                try:
+                    row = _checked_row(f"{path}:{lines.line_num}", header, values)
+                except DataError as error:
+                    yield RowFault("malformed", str(error))
+                    continue
                 first = lines_of.setdefault(row["path"], lines.line_num)
-                if first != lines.line_num:
-                    raise DataError(f"{path}:{lines.line_num}:path: {row['path']} is listed in row {first} already")
-                yield row
+                if first == lines.line_num:
+                    yield row
+                else:
+                    where = f"{path}:{lines.line_num}:path"
+                    yield RowFault("duplicated", f"{where}: {row['path']} is listed in row {first} already")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -213,16 +234,25 @@ def _dataset(
     splitting: Splitting,
     flip: bool,
     minimum_coverage: float,
+    rows_at_fault: Sequence[RowFault] = (),
 ) -> Dataset:
     """The dataset of a table with the columns path, label, perhaps group, fold, split, and attributes, all strings."""
+    if not 0 <= minimum_coverage <= 1:
+        raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
     if "group" not in table:
         table["group"] = table["path"]
     classes = tuple(sorted(set(table["label"]), key=class_order))
     listed = len(table)
-    table, notes = _usable(table, origin, root, minimum_coverage)
-    parts = _split(table, origin, splitting)
-    _check_parts(table, parts, origin, classes)
-    left_out = LeftOut(listed, len(table), minimum_coverage)
+    table, faults = _usable(table, root)
+    try:
+        if rows_at_fault:
+            raise rows_at_fault[0]
+        notes = coverage(origin, len(table), faults, minimum_coverage, "videos can be opened")
+        parts = _split(table, origin, splitting)
+        _check_parts(table, parts, origin, classes)
+    except DataError as error:
+        raise ListError(str(error), [*rows_at_fault, *faults]) from None
+    left_out = LeftOut(listed, len(table), minimum_coverage, unopened=faults)
     return assembled(name, table, parts, root, reader, classes, flip=flip, notes=notes, left_out=left_out)
 
 
@@ -267,28 +297,26 @@ def class_order(label: str) -> tuple[bool, int, str]:
     return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
 
 
-def _usable(
-    table: pd.DataFrame, origin: Path, root: Path, minimum_coverage: float
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The rows whose files open, with their size in `bytes`, and the notes on coverage and on every other file."""
-    if not 0 <= minimum_coverage <= 1:
-        raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
+def _usable(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[RowFault]]:
+    """The rows whose files open, with their size in `bytes`, and what is wrong with every other file."""
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
         found = list(pool.map(lambda path: _size_or_fault(root, path), table["path"]))
     sizes = {row: size for row, size in enumerate(found) if isinstance(size, int)}
-    faults = [fault for fault in found if isinstance(fault, DataError)]
-    notes = coverage(origin, len(sizes), faults, minimum_coverage, "videos can be opened")
-    return table.iloc[list(sizes)].assign(bytes=list(sizes.values())).reset_index(drop=True), notes
+    faults = [fault for fault in found if isinstance(fault, RowFault)]
+    return table.iloc[list(sizes)].assign(bytes=list(sizes.values())).reset_index(drop=True), faults
 
 
-def _size_or_fault(root: Path, path: str) -> int | DataError:
+def _size_or_fault(root: Path, path: str) -> int | RowFault:
     """Bytes of a video file that opens, or what is wrong with it."""
     try:
         file = within(root, root / path)
+    except DataError as error:
+        return RowFault("outside", str(error))
+    try:
         check_video(file)
         return file.stat().st_size
-    except DataError as fault:
-        return fault
+    except DataError as error:
+        return RowFault("broken" if file.is_file() else "missing", str(error))
 
 
 def _split(table: pd.DataFrame, origin: Path, splitting: Splitting) -> NDArray[np.str_]:

@@ -14,6 +14,7 @@ from pictures import png
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.commands.data import _counted
 from bench.data import DataError, journal
 from bench.data.check import check
 from bench.data.journal import Checked, Journal, check_file, check_files
@@ -226,3 +227,41 @@ def test_the_options_of_a_profile_are_taken_and_limits_hold(root, tmp_path, work
         f"{root}/val/curling/video000011_000001_000011.mp4: has more than 13 frames; cut it, or raise the limit"
     ]
     assert kinds(check("kinetics_400", options=others, **call)) == ["empty"]
+
+
+def listed(root, tmp_path, text):
+    (root / "list.csv").write_text(text)
+    return check(
+        "list", data_root=root, frames=4, size=14, options={"path": "list.csv"}, read=True, cache=tmp_path / "cache",
+        workers=0,
+    )  # fmt: skip
+
+
+def test_of_a_list_every_fault_is_told_beside_what_it_holds(root, tmp_path):
+    parts = {0: "test", 1: "validation", 2: "train"}
+    files = [file for label in CLASSES for file in sorted((root / "train" / label).iterdir())]  # three of each class
+    rows = [f"{file.relative_to(root)},{file.parent.name},{parts[n % 3]}" for n, file in enumerate(files)]
+    rows[4] = rows[4].replace("validation", "train")
+    missing = [f"{name}.mp4,archery,train" for name in ("gone", "lost")]
+    report = listed(root, tmp_path, "\n".join(["path,label,split", *rows, *missing]))
+    assert kinds(report) == ["missing", "missing"] and [part.rows for part in report.held] == [4, 2, 3]
+    assert [fault.message for fault in report.faults] == [
+        f"{root / name}.mp4: no such file" for name in ("gone", "lost")
+    ]
+    assert report.notes == ["coverage 9 of 11", "validation: nothing of 1 of 3 classes: 'bowling'"]
+    again = listed(root, tmp_path, "\n".join(["path,label,split", *rows, *missing, *rows[:2], "x.mp4,,train"]))
+    assert kinds(again) == ["duplicated", "duplicated", "malformed", "missing", "missing"] and again.held == []
+    with pytest.raises(DataError, match="lists no videos"):
+        listed(root, tmp_path, "path,label")
+
+
+def test_the_time_left_is_told_once_files_were_read_for_a_while(monkeypatch, capsys):
+    clock = iter([0.0, 30.0, 31.0, 130.0])  # the workers take half a minute to start, then a file takes a second
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    told = _counted("set")
+    for done in (1, 2, 101):
+        told(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "set: 2 of 1,000 read",
+        "set: 101 of 1,000 read, about 15 minutes left",
+    ]
