@@ -83,8 +83,9 @@ def inspect_(
 ) -> None:
     """Looks into a trained run: redundancy of its feature maps, or what its decisions compute, clip by clip.
 
-    A network that decides nothing has its feature maps compared along time and along channels (CC, RMSE, RP); one in
-    its VA-RED² form has the dearest and cheapest clips of each class picked. What is missing is trained and evaluated.
+    A network that decides nothing has its feature maps compared along time and along channels (CC, RMSE, RP); what
+    decides has its cost, decisions, dearest and cheapest clips told by class, and one in its VA-RED² form has these
+    clips drawn. What is missing is trained and evaluated.
     """
     from bench import profiles
     from bench.experiment.plan import Experiment

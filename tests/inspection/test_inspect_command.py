@@ -65,6 +65,7 @@ def test_a_reduced_network(folder: Path) -> None:
     assert (
         "of the dynamic convolutions' full cost" in result.stdout and "without redundancy: it decides" in result.stdout
     )
+    assert "cost by class" in result.stdout and "decisions by class" in result.stdout
     records = [record for _, record in InspectionStore(folder / "records" / "inspected")]
     (record,) = [one for one in records if one.units]
     assert record.sheet and [strip.end for strip in record.sheet.strips] == ["most", "least"] * 2
