@@ -288,6 +288,36 @@ def test_a_method_gets_its_row_its_verdicts_and_its_page(
     assert MINE in page and 'class="new' in page
 
 
+def test_verdicts_point_to_the_notes_that_say_why(capsys: pytest.CaptureFixture[str]) -> None:
+    def verdict(text: str, reason: str, **more: Any) -> dict[str, Any]:
+        return {
+            "question": "faster",
+            "statistic": "speed_ratio",
+            "text": "c",
+            "verdict": text,
+            "reason": reason,
+            **more,
+        }
+
+    found = {"value": 2.0, "low": 1.5, "high": 2.5}
+    beside = [
+        {
+            "against": "x",
+            "options": {},
+            "verdicts": [verdict("open", "one seed", **found), verdict("open", "elsewhere")],
+        },
+        {"against": "y", "options": {}, "verdicts": [verdict("not run", "not timed")]},
+    ]
+    claims = [verdict("within", "one seed"), verdict("holds", "")]
+    form = {"frames": 8, "dataset": "d", "seeds": [0], "accuracies": {}, "gflops": {"average": 1.0}, "controls": []}
+    print_compare({"method": "m", "report": "page", "forms": [form | {"beside": beside, "claims": claims}]})
+    told = capsys.readouterr().out
+    assert (
+        "open [1]: 2 (1.5 to 2.5)" in told and "not run [2]" in told and "within [1]" in told and "holds [" not in told
+    )
+    assert told.splitlines()[-3:] == ["[1] one seed", "[2] not timed", "page"]
+
+
 def test_a_control_that_was_not_run_costs_nothing_known(capsys: pytest.CaptureFixture[str]) -> None:
     control = {"control": "random", "gain": None, "cost": None, "verdict": "not run", "reason": "why"}
     form = {"frames": 8, "dataset": "d", "seeds": [0], "accuracies": {}, "gflops": {"average": 1.0}}

@@ -141,7 +141,7 @@ def _number(value: float) -> float | None:
 
 
 def print_compare(found: Mapping[str, Any]) -> None:
-    """A line for each other method, then one for each claim of the table; why verdicts are open, each reason once."""
+    """A line for each other method, then one for each claim of the table; the notes that verdicts point to."""
     for form in found["forms"]:
         title = f"{found['method']}, {form['frames']} frames, {form['dataset']}"
         if "reason" in form:
@@ -150,19 +150,22 @@ def print_compare(found: Mapping[str, Any]) -> None:
         figures = [f"{name} {found['value']:.1f} %" for name, found in form["accuracies"].items()]
         figures.append(f"{form['gflops']['average']:.4g} GFLOPs")
         print(f"{title}, seeds {', '.join(map(str, form['seeds']))}: {', '.join(figures)}")
+        shown = [one for other in form["beside"] for one in _three(other)] + form["controls"] + form["claims"]
+        notes = {why: n for n, why in enumerate(dict.fromkeys(one["reason"] for one in shown if one["reason"]), 1)}
         if form["beside"]:
             heads = [
                 f"{one['question']} ({UNITS.get(one['statistic'], 'points')})" for one in _three(form["beside"][0])
             ]
-            print_table(["beside", *heads], [[_who(one), *map(_told, _three(one))] for one in form["beside"]])
+            print_table(
+                ["beside", *heads], [[_who(one), *(_told(it, notes) for it in _three(one))] for one in form["beside"]]
+            )
         if form["controls"]:
             heads = ["control", "learned decisions are more accurate (points)", "its cost over theirs"]
-            print_table(heads, [[one["control"], _gain(one), _cost(one["cost"])] for one in form["controls"]])
+            print_table(heads, [[one["control"], _gain(one, notes), _cost(one["cost"])] for one in form["controls"]])
         if form["claims"]:
-            print_table(["claim", "verdict"], [[one["text"], _told(one)] for one in form["claims"]])
-        told = [one for other in form["beside"] for one in other["verdicts"]] + form["controls"] + form["claims"]
-        for reason in dict.fromkeys(f"{one['verdict']}: {one['reason']}" for one in told if one["reason"]):
-            print(reason)
+            print_table(["claim", "verdict"], [[one["text"], _told(one, notes)] for one in form["claims"]])
+        for why, number in notes.items():
+            print(f"[{number}] {why}")
     print(found["report"])
 
 
@@ -175,8 +178,8 @@ def _who(other: Mapping[str, Any]) -> str:
     return described(other["against"], other["options"])
 
 
-def _gain(control: Mapping[str, Any]) -> str:
-    return _told({**(control["gain"] or {}), "verdict": control["verdict"]})
+def _gain(control: Mapping[str, Any], notes: Mapping[str, int]) -> str:
+    return _told({**(control["gain"] or {}), "verdict": control["verdict"], "reason": control["reason"]}, notes)
 
 
 def _cost(ratio: float | None) -> str:
@@ -184,9 +187,10 @@ def _cost(ratio: float | None) -> str:
     return "\u2013" if ratio is None else f"{ratio:.3f}"
 
 
-def _told(verdict: Mapping[str, Any]) -> str:
-    """A verdict with the figure behind it."""
+def _told(verdict: Mapping[str, Any], notes: Mapping[str, int]) -> str:
+    """A verdict with the number of the note that says why, and the figure behind it."""
+    why = f" [{notes[verdict['reason']]}]" if verdict["reason"] else ""
     if "value" not in verdict:
-        return str(verdict["verdict"])
+        return f"{verdict['verdict']}{why}"
     span = "" if verdict["low"] is None else f" ({verdict['low']:.3g} to {verdict['high']:.3g})"
-    return f"{verdict['verdict']}: {verdict['value']:.3g}{span}"
+    return f"{verdict['verdict']}{why}: {verdict['value']:.3g}{span}"
