@@ -55,14 +55,15 @@ def by_class(samples: pd.DataFrame, classes: Sequence[str]) -> list[Spent]:
     if not points or MAIN not in table:
         return []
     counts = {point: _options(table[point]) for point in points}
-    return [_of(classes[label], own, counts) for label, own in table.groupby("target")]  # type: ignore[call-overload]
+    labels = sorted({int(label) for label in table["target"]})
+    return [_of(classes[label], table[table["target"] == label], counts) for label in labels]
 
 
 def _of(label: str, own: pd.DataFrame, counts: dict[str, int]) -> Spent:
-    cost = own["cost"]
-    ends = ((int(row), int(cost[row])) for row in (cost.idxmax(), cost.idxmin()))
+    rows, cost = own.index.to_numpy(np.int64), own["cost"].to_numpy(np.int64)
+    most, least = ((int(rows[place]), int(cost[place])) for place in (cost.argmax(), cost.argmin()))
     decisions = {point.removeprefix(DECISION): _open(own[point], count) for point, count in counts.items()}
-    return Spent(label, len(own), float(cost.mean()), *ends, decisions)
+    return Spent(label, len(own), float(cost.mean()), most, least, decisions)
 
 
 def _options(column: pd.Series[int]) -> int:
@@ -73,8 +74,8 @@ def _options(column: pd.Series[int]) -> int:
 def _open(column: pd.Series[int], options: int) -> list[float]:
     if not options:
         return [float(column.mean())] if column.dtype.kind == "f" else []
-    bits = np.unpackbits(column.to_numpy(np.uint8)[:, None], axis=1, bitorder="little")[:, :options]
-    return [float(share) for share in bits.mean(0)]
+    bits = column.to_numpy(np.int64)
+    return [float(((bits >> place) & 1).mean()) for place in range(options)]
 
 
 def dearest(classes: Sequence[Spent]) -> dict[str, list[float | None]]:
