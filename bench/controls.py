@@ -21,9 +21,9 @@ from torch import Tensor
 
 from bench.data import Dataset
 from bench.data.sampling import Sampling, chosen_rows
-from bench.evaluation import follow, scoring_of
+from bench.evaluation import Followed, follow, kept, scoring_of
 from bench.method import Method, Trace
-from bench.policy import Forced, Learned, Policy, everything, matched
+from bench.policy import Forced, Learned, everything, matched, unheeded
 
 CLIPS = 2000  # of the test set that controls are scored on: an interval of about a point for each seed
 HABITS = 512  # validation clips that the habits of a policy are taken from
@@ -111,7 +111,7 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
     rows = learned.rows
     seen = follow(method, dataset.validation, sampling, chosen_rows(dataset.validation, HABITS), Learned())
     mean, videos = float(learned.cost.mean()), len(dataset.test)
-    makers: dict[str, Callable[[], Policy]] = {
+    makers: dict[str, Callable[[], Forced]] = {
         "all": lambda: everything(method),
         "random": lambda: matched(method, round(mean)),
         "fixed": lambda: habits(method, seen.trace, mean),
@@ -124,9 +124,25 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
     table, missing, right = pd.DataFrame({"index": rows}), {}, scoring_of(dataset.test).main
     for name, make in makers.items():
         try:
-            found = follow(method, dataset.test, sampling, rows, make())
+            policy = make()
+            found = follow(method, dataset.test, sampling, rows, policy)
+            _hold(method, found, policy)
         except ValueError as error:
             missing[f"control.{name}"] = str(error)
             continue
         table[f"control.{name}.{right}"], table[f"control.{name}.cost"] = found.right, found.cost
     return table, missing
+
+
+def _hold(method: Method, found: Followed, policy: Forced) -> None:
+    """Holds what was followed, and what it cost, against what was forced.
+
+    Raises:
+        ValueError: it is something else: no control.
+    """
+    forced = policy.rows(torch.from_numpy(found.rows)).trace
+    if points := unheeded(method, {point: kept(rows) for point, rows in forced.items()}, found.trace):
+        raise ValueError(f"the method does not follow the decisions forced at {points[0]!r}")
+    wrong = int((method.account(forced) != torch.from_numpy(found.cost)).sum())
+    if wrong:
+        raise ValueError(f"the forced decisions of {wrong} of {len(found.rows)} clips cost something else than accounted")

@@ -125,7 +125,7 @@ def follow(
     def answer(item: Batch) -> tuple[list[int], dict[str, list[Any]], NDArray[np.int64], Trace]:
         item = to_device(item, method.device)
         prediction = method(item.sample, policy.rows(item.index))
-        trace = {point: _kept(decided).cpu() for point, decided in prediction.trace.items()}
+        trace = {point: kept(decided).cpu() for point, decided in prediction.trace.items()}
         return item.index.tolist(), scoring.centre(prediction, item.target), prediction.cost.cpu().numpy(), trace
 
     batch = batch or scoring.together
@@ -168,7 +168,8 @@ def _put(whole: dict[str, Tensor], span: slice, trace: Trace, rows: int) -> None
         whole[point][span] = decided
 
 
-def _kept(decided: Tensor) -> Tensor:
+def kept(decided: Tensor) -> Tensor:
+    """Decisions (B, ...) as they are kept: of a mask the share that is open, (B, 1)."""
     return decided.flatten(1).float().mean(1, keepdim=True) if decided.dim() > 2 else decided
 
 

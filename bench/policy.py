@@ -80,6 +80,27 @@ def fixed(method: Method, choice: Mapping[str, int]) -> Forced:
     return Forced({point: options[[choice.get(point, 0)]] for point, options in decisions.items()})
 
 
+def zeros_decide(options: Tensor) -> bool:
+    """Whether zeros are among the options (options, ...), rather than what stands where a sample did not get to."""
+    return bool((options == 0).flatten(1).all(1).any())
+
+
+def unheeded(method: Method, forced: Trace, found: Trace) -> list[str]:
+    """The points at which a trace is not what was forced, sample by sample, nor says that they were not reached.
+
+    Both have a row for each sample; what is forced may have size 1 in dimensions in which what was found is larger.
+    """
+    wrong = []
+    for point, wanted in forced.items():
+        rows = found[point].to(wanted)
+        heeded = (rows == wanted).flatten(1).all(1)
+        if not zeros_decide(method.decisions()[point]):
+            heeded |= (rows == 0).flatten(1).all(1)
+        if not bool(heeded.all()):
+            wrong.append(point)
+    return wrong
+
+
 def _draw(method: Method, uniform: dict[str, Tensor], thrift: float) -> Trace:
     """Options from fixed uniform numbers: each point leaves its dearest option with probability `thrift`."""
     trace = {}

@@ -14,7 +14,7 @@ from bench.controls import controls, dealt, habits, side_by_side, steps, usual
 from bench.data import Dataset
 from bench.data.sampling import Sampling
 from bench.method import InputSpec, Method, Prediction, Recipe, Stage, Trace
-from bench.policy import Learned, Policy
+from bench.policy import Forced, Learned, Policy
 
 CHEAP, DEAR = 10, 100
 
@@ -108,3 +108,30 @@ def test_decisions_dealt_apart_keep_each_points_share_and_break_them_up() -> Non
         one, other = (forced.decide(point, learned)[:, 0] for point in trace)
         assert torch.equal(one.sort().values, torch.arange(64.0)) and not bool((one == index).any())
         assert torch.equal(one, other) == together
+
+
+class Wilful(Bright):
+    """Follows its own decisions where the same are forced for all clips."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        same = isinstance(policy, Forced) and all(bool((rows == rows[0]).all()) for rows in policy.trace.values())
+        return super().forward(sample, None if same else policy)
+
+
+class Claiming(Bright):
+    """Says of all its decisions that they were followed, and lets everything cost the learned decisions' price."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        own, found = super().forward(sample), super().forward(sample, policy)
+        return Prediction(own.cost, found.trace, logits=found.logits)
+
+
+def test_controls_that_are_not_followed_are_missing_with_the_reason() -> None:
+    split = ToySplit(120)
+    data = Dataset("toy", 1, "f", split, split, split)
+    table, missing = controls(Wilful(), data, Sampling(), 60)
+    assert missing.keys() == {"control.all", "control.fixed"}
+    assert all("does not follow the decisions forced at 'first'" in reason for reason in missing.values())
+    assert {"control.random.cost", "control.shuffled.cost"} < {*table.columns}
+    _, missing = controls(Claiming(), data, Sampling(), 60)
+    assert "60 of 60 clips cost something else" in missing["control.all"]

@@ -398,6 +398,23 @@ class Deaf(EarlyExit):
         return super().forward(sample)
 
 
+class Uniform(EarlyExit):
+    """Takes decisions from outside, unless they are the same for all samples."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        if isinstance(policy, Forced) and all(bool((rows == rows[0]).all()) for rows in policy.trace.values()):
+            return super().forward(sample)
+        return super().forward(sample, policy)
+
+
+class Single(EarlyExit):
+    """Takes decisions from outside, unless one row stands for all samples."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        one = isinstance(policy, Forced) and len(policy.trace["exit"]) == 1
+        return super().forward(sample, None if one else policy)
+
+
 class Backwards(EarlyExit):
     """Lists the cheapest option first."""
 
@@ -504,6 +521,8 @@ class Greedy(Toy):
         (Seeding, "seeds, torch's global random numbers"),
         (Stubborn, "under forced decisions cost is not what runs"),
         (Deaf, "does not follow the decisions forced at 'exit'"),
+        (Uniform, "does not follow the decisions forced at 'exit'"),
+        (Single, "as one row for all give another answer"),
         (Backwards, "not listed from dearest to cheapest"),
         (Mistaken, "account(trace) differs"),
         (Computing, "account runs 2 multiply-adds"),

@@ -12,7 +12,7 @@ from bench.conformance.counting import run_counted, unlike
 from bench.conformance.lines import Broken
 from bench.cost import Counter
 from bench.method import Method, Prediction, Trace
-from bench.policy import Forced, everything, fixed
+from bench.policy import Forced, everything, fixed, unheeded, zeros_decide
 
 
 def _cheapest(method: Method) -> Forced:
@@ -78,12 +78,7 @@ def replayed(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]
 def _filled(rows: Tensor, options: Tensor) -> Tensor:
     """The dearest option in place of rows of zeros, unless zeros are themselves an option."""
     nothing = (rows == 0).flatten(1).all(1).view(-1, *(1,) * (rows.dim() - 1))
-    return rows if _zeros_decide(options) else torch.where(nothing, options[:1].to(rows), rows)
-
-
-def _zeros_decide(options: Tensor) -> bool:
-    """Whether zeros are an option, rather than what stands where a sample did not get to."""
-    return bool((options == 0).flatten(1).all(1).any())
+    return rows if zeros_decide(options) else torch.where(nothing, options[:1].to(rows), rows)
 
 
 def _mixture(method: Method, batch: int) -> Forced:
@@ -108,11 +103,27 @@ def forced(method: Method, sample: Tensor) -> Iterator[str]:
         yield f"under forced decisions {line}"
     if not torch.equal(method.account(prediction.trace), prediction.cost):
         yield "under forced decisions account(trace) differs from the cost of the prediction"
-    for point, wanted in policy.trace.items():
-        found = prediction.trace[point].to(wanted)
-        unreached = (found == 0).flatten(1).all(1) & (not _zeros_decide(method.decisions()[point]))
-        if not bool(((found == wanted).flatten(1).all(1) | unreached).all()):
-            yield f"does not follow the decisions forced at {point!r}"
+    yield from _followed(method, policy, prediction)
     others = run(method, sample[1:], policy.rows(rows[1:]))
     if not all(same(prediction, row + 1, others, row) for row in range(len(sample) - 1)):
         yield "under forced decisions a sample gets another answer or cost in another batch"
+
+
+def _followed(method: Method, policy: Forced, prediction: Prediction) -> Iterator[str]:
+    """Whether an answer follows what is forced, at the cost that `account` gives of what is forced."""
+    wanted = policy.rows(torch.arange(len(prediction.cost))).trace
+    for point in unheeded(method, wanted, prediction.trace):
+        yield f"does not follow the decisions forced at {point!r}"
+    if not torch.equal(method.account(wanted), prediction.cost):
+        yield "account(decisions) of the decisions that are forced differs from the cost of the prediction"
+
+
+def alike(method: Method, sample: Tensor) -> Iterator[str]:
+    """The same decisions for all samples, as one row and as a row for each: everything, and the cheapest options."""
+    if not method.decisions():
+        return
+    for policy in (everything(method), _cheapest(method)):
+        prediction, each = (run(method, sample, one) for one in (policy, policy.rows(torch.arange(len(sample)))))
+        yield from _followed(method, policy, prediction)
+        if differing(prediction, each):
+            yield "decisions forced as one row for all give another answer or cost than as a row for each"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.conformance.answers import form, run
 from bench.conformance.counting import counted, new_input
-from bench.conformance.decisions import accounted, forced, replayed
+from bench.conformance.decisions import accounted, alike, forced, replayed
 from bench.conformance.lines import Broken, lines, said
 from bench.conformance.state import changed, named, other_weights, reloaded, state_of
 from bench.conformance.surroundings import another_layout, batches, elsewhere
@@ -63,6 +63,7 @@ def check(
             ("accounting", accounted(method, first)),
             ("a replayed trace", replayed(method, sample, first)),
             ("forced decisions", forced(method, sample)),
+            ("the same decisions for all", alike(method, sample)),
             ("running", changed(method, before, random)),
             ("other weights", other_weights(method, sample)),
             ("save and load", reloaded(method, rebuild, sample, first)),
