@@ -145,6 +145,4 @@ def _hold(method: Method, found: Followed, policy: Forced) -> None:
         raise ValueError(f"the method does not follow the decisions forced at {points[0]!r}")
     wrong = int((method.account(forced) != torch.from_numpy(found.cost)).sum())
     if wrong:
-        raise ValueError(
-            f"the forced decisions of {wrong} of {len(found.rows)} clips cost something else than accounted"
-        )
+        raise ValueError(f"the forced decisions of {wrong} of {len(found.rows)} clips cost something else")

@@ -26,6 +26,9 @@ from bench.profiles import Views
 from bench.scoring import SCORINGS, Scoring
 from bench.scoring.base import Pass
 
+ALONE = 8
+"""Samples that are also scored each on its own."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -64,7 +67,8 @@ def score(
     executed: multiply-adds that ran, and that were accounted, on `executed_samples` rows from all over the split.
 
     Raises:
-        CountError: an operation has no formula, or a method accounts something else than what runs.
+        CountError: an operation has no formula, a method accounts something else than what runs, or answers and costs
+            depend on the size of the batch.
         TrainingError: the logits are not finite.
         MemoryShortError: memory does not suffice for a single sample.
         DataError: too many videos turn out unreadable, in all processes together.
@@ -86,7 +90,24 @@ def score(
     told = int(cost[places].sum())
     if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
         raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
+    _alone(method, split, sampling, found)
     return Scored(pd.concat([table, _beside(split, found)], axis=1), figures, ran, found.together)
+
+
+def _alone(method: Method, split: Split, sampling: Sampling, found: Followed) -> None:
+    """Holds samples from all over what was followed, each on its own, against their answer and cost in batches.
+
+    A batch of another size rounds differently, which now and then turns a decision or an answer: one may differ.
+
+    Raises:
+        CountError: two or more get another answer or another cost.
+    """
+    places = np.linspace(0, len(found.rows) - 1, min(ALONE, len(found.rows))).astype(int)
+    alone = follow(method, split, sampling, found.rows[places], Learned(), 1)
+    places = places[np.isin(found.rows[places], alone.rows)]  # a video that is unreadable by now is left out
+    other = (alone.cost != found.cost[places]) | (np.abs(alone.right - found.right[places]) > 0.01)
+    if other.sum() > 1:
+        raise CountError(f"{other.sum()} of {len(places)} samples get another answer or cost alone than in a batch")
 
 
 def _beside(split: Split, found: Followed) -> pd.DataFrame:

@@ -327,6 +327,21 @@ class Comparing(EarlyExit):
         return sure < sure.median()
 
 
+class Crowded(Toy):
+    """Compares samples with each other where there are many."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        logits = self.head(pooled(sample))
+        return answer(logits - logits.mean(0) if len(sample) > 8 else logits)
+
+
+class Hasty(EarlyExit):
+    """Leaves early where there are many samples."""
+
+    def goes_on(self, logits: Tensor) -> Tensor:
+        return super().goes_on(logits) & (len(logits) <= 8)
+
+
 class Placed(Toy):
     """Tells samples apart by their place."""
 
@@ -513,6 +528,8 @@ class Greedy(Toy):
         (Prepared, "does not depend on the weights"),
         (Peeking, "another answer or cost alone"),
         (Comparing, "another answer or cost alone"),
+        (Crowded, "in a batch of 256 than in one of 6"),
+        (Hasty, "in a batch of 256 than in one of 6"),
         (Placed, "in reversed order"),
         (Mutating, "changes its input"),
         (Training, "norm stays in training mode"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from toys import Toy, ToyBoxes, ToyMasks, ToySplit
 
 from bench.accuracy.pooled import pooled_interval
+from bench.cost import CountError
 from bench.data import Split
 from bench.data.sampling import Sampling
 from bench.evaluation import score
@@ -124,3 +125,26 @@ def test_an_answer_of_another_kind_is_named() -> None:
         score(Knowing(spec("masks")), ToyBoxes(4, (4, 16, 16)), Sampling(), VIEWS)
     with pytest.raises(ValueError, match="no class logits"):
         score(Knowing(spec("masks")), ToySplit(4, (4, 16, 16)), Sampling(), VIEWS)
+
+
+class Crowded(Toy):
+    """In a large batch answers with another class, and works twice as much."""
+
+    def __init__(self, answers: bool) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        crowd, told = len(sample) > 8, super().forward(sample)
+        if crowd and not self.answers:
+            return Prediction(told.cost + super().forward(sample).cost, logits=told.logits)
+        logits = torch.zeros(len(sample), 5)
+        logits[:, int(crowd and self.answers)] = 1
+        return Prediction(told.cost, logits=logits)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_depends_on_the_size_of_the_batch_is_no_record(answers: bool) -> None:
+    with pytest.raises(CountError, match="of 8 samples get another answer or cost alone"):
+        score(Crowded(answers), Five(30), Sampling(), VIEWS)
+    assert len(score(Crowded(answers), Five(8), Sampling(), VIEWS).samples) == 8  # where there are never so many

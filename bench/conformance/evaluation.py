@@ -12,7 +12,7 @@ from bench.conformance.counting import counted, new_input
 from bench.conformance.decisions import accounted, alike, forced, replayed
 from bench.conformance.lines import Broken, lines, said
 from bench.conformance.state import changed, named, other_weights, reloaded, state_of
-from bench.conformance.surroundings import another_layout, batches, elsewhere
+from bench.conformance.surroundings import another_layout, batches, elsewhere, many
 from bench.method import Method, Recipe
 
 
@@ -29,8 +29,8 @@ def check(
     - the answer and its trace have their documented form; costs are positive integers;
     - the accounted cost of every sample is what the dispatcher saw executed for it, and nothing runs out of its sight;
       a method that is not `exact` executes no less, and no more than when it computes everything;
-    - answers depend on the sample alone: not on its place in the batch, its neighbours, what ran before, random numbers
-      or the layout in memory; and they do depend on the weights;
+    - answers depend on the sample alone: not on its place in the batch, its neighbours, their number, what ran before,
+      random numbers or the layout in memory; and they do depend on the weights;
     - running changes neither the input nor the method;
     - every decision is honoured, replayed ones and any combination from `decisions()` alike, at the cost that `account`
       gives, which is never below that of the cheapest options nor above that of everything;
@@ -57,6 +57,7 @@ def check(
             return problems + wrong
         parts: list[tuple[str, Iterable[str]]] = [
             ("other batches", batches(method, sample, first)),
+            ("a large batch", many(method, sample, first)),
             ("counting", counted(method, sample, first, dense)),
             ("another memory layout", another_layout(method, sample, first)),
             ("new input", new_input(method, sample, first)),

@@ -17,6 +17,12 @@ from bench.flow import to_device
 from bench.method import Batch, Method, Prediction
 from bench.policy import Forced
 
+BATCH = 256
+"""Samples of a batch as large as evaluation has them."""
+
+WORK = 2_000_000_000
+"""Multiply-adds that it may take, a second or so."""
+
 
 def batches(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
     """Every sample must get its own answer again, whatever stands beside it or stood in its memory before."""
@@ -32,6 +38,19 @@ def batches(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
     for name, right in found.items():
         if not all(right):
             yield f"sample {right.index(False)} gets another answer or cost {name}"
+
+
+def many(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
+    """The same samples over and over in a batch as large as evaluation's, or as large as takes little time."""
+    size = min(BATCH, WORK // int(first.cost.max()))
+    if size <= len(sample):
+        return
+    rows = torch.arange(size) % len(sample)
+    prediction = run(method, sample[rows])
+    yield from form(method, prediction, size)
+    wrong = [row for row in range(size) if not same(first, int(rows[row]), prediction, row)]
+    if wrong:
+        yield f"{len(wrong)} samples get another answer or cost in a batch of {size} than in one of {len(sample)}"
 
 
 def another_layout(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
