@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench import distributed
 from bench.gradients import convolution_gradients
+from bench.logged import OF_GRADIENTS, OF_LINES, hold
 from bench.memory import Before, MemoryShortError, fitting_everywhere, parts, tell
 from bench.method import Batch, Method, Recipe, Stage
 
@@ -104,6 +105,7 @@ class GradientStage(Stage):
         for part in cut:
             with half:
                 loss, logged = self.loss(part)
+            hold(logged, (*OF_LINES, *OF_GRADIENTS))
             share = len(part.index) / samples
             with convolution_gradients(self.method.device):
                 (share * loss).backward()  # type: ignore[no-untyped-call]

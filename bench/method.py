@@ -164,7 +164,9 @@ class Method(nn.Module, ABC):
         return copy.deepcopy(self).eval()
 
     def details(self) -> dict[str, Any]:
-        """What else a record of the trained method should say, as JSON can.
+        """What else a record of the trained method should say, as JSON can: finite numbers, texts, lists, dictionaries.
+
+        Also asked of a method that is not trained yet.
 
         "units": of a method whose convolutions decide what they compute, one `bench.inspection.store.Unit` each.
         """

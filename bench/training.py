@@ -13,6 +13,7 @@ from bench.checkpoint import Checkpoint, Log, restore_random
 from bench.data.sampling import Sampling, train_steps
 from bench.data.split import Split
 from bench.flow import Waiting, stage_batches
+from bench.logged import LogError, hold
 from bench.method import Batch, Method, Recipe, Stage
 from bench.not_finite import Moment, keep
 from bench.whole_batch import synced_norms
@@ -143,11 +144,15 @@ def _stepped(stage: Stage, method: Method, view: Split, batch: Batch, moment: Mo
     """One step, in all processes together; gives the means of what they log.
 
     Raises:
-        TrainingError: a value is not finite.
+        TrainingError: a value is not finite, or the log cannot take it.
         DataError: too many videos turned out unreadable.
     """
     with synced_norms(method):
-        own = stage.step(batch)
+        try:
+            own = stage.step(batch)
+            hold(own)
+        except LogError as error:
+            raise TrainingError(f"{moment}: {error}", stage.accumulate) from error
     values = distributed.average_values({**own, UNREADABLE: float(distributed.unheard_of(view))})
     if values.pop(UNREADABLE):
         distributed.agree_on_left_out(view)

@@ -332,6 +332,42 @@ def test_a_method_that_cheats_is_a_failed_record(
     assert record is not None and record.status == "failed" and words in record.reason
 
 
+def _told(network: Static) -> dict[str, Any]:
+    raise KeyError("gone")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (lambda _: {"gain": torch.ones(3)}, "details() gives 'gain' as what JSON cannot hold"),
+        (lambda _: {"gain": {"a": [float("nan")]}}, "details() gives 'gain' as what JSON cannot hold"),
+        (_told, "details() fails: KeyError: 'gone'"),
+    ],
+)
+def test_details_that_cannot_be_stored_are_a_failed_record_with_nothing_beside_it(
+    tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Any, words: str, late: bool
+) -> None:
+    """Early: before anything is trained. Late: where only what is trained says so."""
+    one = Run(STATIC, tiny, tmp_path, None)
+    trained_ = one.train
+
+    def then() -> dict[str, float]:
+        scores = trained_()
+        monkeypatch.setattr(Static, "details", told)
+        return scores
+
+    if late:
+        monkeypatch.setattr(one, "train", then)
+    else:
+        monkeypatch.setattr(Static, "details", told)
+        monkeypatch.setattr(one, "train", None)
+    record = one.measure()
+    assert record.status == "failed" and words in record.reason
+    kinds = {path.name.partition(record.identity.id)[2] for path in (tmp_path / "records").iterdir()}
+    assert kinds <= {".json", ".log.jsonl"} and one.store.find(record.identity) == record
+
+
 def test_costs_can_be_recomputed_from_the_stored_decisions(tiny: Profile, tmp_path: Path) -> None:
     record = run(DYNAMIC, tiny, tmp_path, None)
     assert record is not None

@@ -507,9 +507,17 @@ class Greedy(Toy):
         return [*super().stages(recipe), *super().stages(recipe)]
 
 
+class Vague(Toy):
+    """Says of itself what is no number."""
+
+    def details(self) -> dict[str, object]:
+        return {"gain": float("inf")}
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
+        (Vague, "details() gives 'gain' as what JSON cannot hold"),
         (Nested, "logits must be (B, K)"),
         (Undefined, "not finite"),
         (Rounded, "cost must be 6 positive int64"),
@@ -624,9 +632,26 @@ class Exploding(Toy):
         return loss, {"entropy": float("nan")}
 
 
+def logging(**logged: object) -> type[Toy]:
+    """A toy whose loss logs something."""
+
+    class Logging(Toy):
+        def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+            return super().loss(batch)[0], dict(logged)  # type: ignore[arg-type]
+
+    return Logging
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
+        (logging(mine=1.0, other=2), None),
+        (logging(stage=1.0), "logs 'stage', a name that is taken"),
+        (logging(name=1.0), "logs 'name', a name that is taken"),
+        (logging(step=1.0), "logs 'step', a name that is taken"),
+        (logging(waited=1.0), "logs 'waited', a name that is taken"),
+        (logging(loss=-5.0), "logs 'loss', a name that is taken"),
+        (logging(mine=torch.ones(())), "logs 'mine' as Tensor: log numbers"),
         (Toy, None),
         (EarlyExit, None),
         (Sequence_, None),

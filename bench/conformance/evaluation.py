@@ -11,7 +11,7 @@ from bench.conformance.answers import form, run
 from bench.conformance.counting import counted, new_input
 from bench.conformance.decisions import accounted, alike, forced, replayed
 from bench.conformance.lines import Broken, lines, said
-from bench.conformance.state import changed, named, other_weights, reloaded, state_of
+from bench.conformance.state import changed, detailed, named, other_weights, reloaded, state_of
 from bench.conformance.surroundings import another_layout, batches, elsewhere, many
 from bench.method import Method, Recipe
 
@@ -34,6 +34,7 @@ def check(
     - running changes neither the input nor the method;
     - every decision is honoured, replayed ones and any combination from `decisions()` alike, at the cost that `account`
       gives, which is never below that of the cheapest options nor above that of everything;
+    - what it says of itself is what JSON can hold;
     - the stages' epochs add up to the recipe's.
 
     In twice the precision (`method.double()`) no rounding between one batch and another can turn a decision.
@@ -68,6 +69,7 @@ def check(
             ("running", changed(method, before, random)),
             ("other weights", other_weights(method, sample)),
             ("save and load", reloaded(method, rebuild, sample, first)),
+            ("details", detailed(method)),
             ("another device", elsewhere(method, sample, first, device)),
         ]
         problems += [line for name, part in parts for line in lines(name, part)]

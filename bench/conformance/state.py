@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.conformance.answers import differing, parts_of, run
+from bench.details import DetailsError, details_of
 from bench.method import Method, Prediction
 from bench.policy import everything
 
@@ -56,6 +57,14 @@ def other_weights(method: Method, sample: Tensor) -> Iterator[str]:
     pairs = [pair for r in range(len(sample)) for pair in zip(parts_of(first, r), parts_of(other, r), strict=True)]
     if all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs):
         yield "the answer does not depend on the weights"
+
+
+def detailed(method: Method) -> Iterator[str]:
+    """What it says of itself, as a record stores it."""
+    try:
+        details_of(method)
+    except DetailsError as error:
+        yield str(error)
 
 
 def reloaded(method: Method, rebuild: Callable[[], Method] | None, sample: Tensor, first: Prediction) -> Iterator[str]:

@@ -19,6 +19,7 @@ from bench.controls import CLIPS, controls
 from bench.cost import CountError, agreement
 from bench.data.sampling import Sampling
 from bench.data.split import annotated
+from bench.details import DetailsError, details_of
 from bench.distributed import first, from_first, in_turns, wait
 from bench.environment import environment
 from bench.evaluation import Scored, executed, score, scoring_of
@@ -37,7 +38,7 @@ ONE_VIEW = {"clip_videos": 0, "video_videos": 0, "clips": 1, "crops": 1, "scales
 ANNOUNCED = 2.0
 """Seconds between two announcements of the share done."""
 
-UNMEASURABLE = (TrainingError, CountError, NothingToScoreError)
+UNMEASURABLE = (TrainingError, CountError, NothingToScoreError, DetailsError)
 """What ends an experiment with a reason."""
 
 
@@ -161,9 +162,11 @@ class Run:
     def measure(self) -> Record:
         """Trains if needed, reads the test set once, and stores the record.
 
-        What the method accounts is held against what runs before the training, and again on the test set.
+        What the method accounts is held against what runs before the training, and again on the test set; and what it
+        says of itself must be what a record can store.
         """
         try:
+            details_of(self.method)
             executed(
                 self.method, self.dataset.validation, self.sampling, np.arange(min(4, len(self.dataset.validation)))
             )
@@ -206,7 +209,8 @@ class Run:
         seconds = {"train": validation.pop("seconds"), "evaluate": time.monotonic() - started}
         figures = {**self._figures(scored), **self._static_costs()}
         figures["missing"] |= missing
-        record = self._record(status="done", validation=validation, seconds=seconds, **figures)
+        told = details_of(self.method)
+        record = self._record(status="done", validation=validation, seconds=seconds, details=told, **figures)
         return self._stored(record, samples)
 
     def _stored(self, record: Record, samples: pd.DataFrame | None = None) -> Record:
@@ -234,7 +238,6 @@ class Run:
             environment=environment(),
             notes=list(self.dataset.all_notes()),
             parameters=self.method.parameter_count,
-            details=self.method.details(),
             **values,
         )
 
