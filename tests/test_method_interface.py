@@ -56,6 +56,29 @@ def test_forced_exits_follow_the_policy() -> None:
         fixed(method, {"exit": 2})
 
 
+class Steep(EarlyExit):
+    """Goes on at fifty times the price of leaving, so that one decision of 256 moves a low mean by a fifth."""
+
+    def account(self, trace: Trace) -> Tensor:
+        return 1000 + 50_000 * (trace["exit"][:, 0] > 0).long()
+
+
+def test_every_cost_between_the_cheapest_and_the_dearest_is_matched() -> None:
+    method = Steep()
+    for wanted in range(1000, 51_001, 1000):
+        found = matched(method, wanted)
+        assert method.account(found.trace).double().mean() == pytest.approx(wanted, rel=0.005)
+    assert not matched(method, 1000).trace["exit"][:, 0].any() and matched(method, 51_000).trace["exit"][:, 0].all()
+    for beyond in (900, 52_000):
+        with pytest.raises(ValueError, match=f"costs {beyond} on average"):
+            matched(method, beyond)
+
+
+def test_a_cost_that_few_draws_meet_is_met_by_as_few() -> None:
+    method = Steep()
+    assert len(matched(method, 26_000).trace["exit"]) == 256
+
+
 class TwoExits(EarlyExit):
     """A second exit after the larger head, which those that left at the first never get to."""
 

@@ -73,7 +73,8 @@ def policy(asked: Asked, name: str, method: Method, draws: int, seed: int) -> Po
         whole = matched(method, macs, draws=DRAWS, seed=seed, low=low, high=high)
     except ValueError as error:
         raise SpeedError(f"{name}: policy {asked}: {error}") from None
-    return whole if draws == DRAWS else whole.rows(_fewer(method.account(whole.trace), draws, macs, seed))
+    drawn = len(next(iter(whole.trace.values())))
+    return whole if draws == drawn else whole.rows(_fewer(method.account(whole.trace), draws, macs, seed))
 
 
 def _fewer(cost: Tensor, draws: int, macs: int, seed: int) -> Tensor:
