@@ -15,6 +15,7 @@ from toys import Calibration, Detector, EarlyExit, Segmenter, Sequence_, Toy, To
 from bench.conformance import check, check_training
 from bench.cost import samples
 from bench.data.sampling import Sampling
+from bench.gradient_stage import GradientStage
 from bench.method import Batch, Prediction, Recipe, Stage, Trace
 from bench.policy import Forced, Learned, Policy, everything, fixed, matched
 
@@ -612,6 +613,22 @@ class Idle(EarlyExit):
         return F.cross_entropy(self.head(batch.sample[:, :, 0].mean((-2, -1))), batch.target), {}
 
 
+class Frozen(EarlyExit):
+    """A head that gradients reach and no optimiser has."""
+
+    def stages(self, recipe: Recipe) -> Sequence[Stage]:
+        groups = [{"params": self.head.parameters()}]
+        return [GradientStage("train", self, groups, self.loss, recipe, recipe.epochs)]
+
+
+class FrozenOnPurpose(Frozen):
+    """Says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late.requires_grad_(False)
+
+
 class Climbing(Toy):
     """Goes up instead of down, as a wrong sign does."""
 
@@ -681,6 +698,8 @@ def logging(**logged: object) -> type[Toy]:
         (Clipwise, "interrupted and resumed, training ends with another head.weight"),
         (Uncalibrated, "interrupted and resumed, training ends with another threshold"),
         (Idle, "no gradient reaches 2 of 4 trainable parameters: late.bias, late.weight"),
+        (Frozen, "training leaves 2 of 4 trainable parameters as they were, which gradients reach: late.bias, late.w"),
+        (FrozenOnPurpose, None),
         (Climbing, "the loss does not fall: 6 steps of stage train"),
         (Drifting, "accounts 14, executes 15"),
         (Exploding, "stage train, step 0, epoch 0: not finite"),

@@ -31,7 +31,7 @@ def check_training(
     """Trains a method on `split` as `bench.training.train` does, a few times over; lists what is wrong.
 
     - some steps on one batch, if need be small ones, lower the loss of the first stage that logs one;
-    - every stage runs, and gradients reach every trainable parameter in at least one of them;
+    - every stage runs, and gradients reach every trainable parameter in at least one of them, and it is changed;
     - a training stopped in every stage, and resumed by a fresh method each time, ends with the same weights;
     - what has been trained keeps to `check`.
 
@@ -56,6 +56,12 @@ def _training(
     if wanted - reached:
         missed = ", ".join(sorted(wanted - reached)[:5])
         yield f"no gradient reaches {len(wanted - reached)} of {len(wanted)} trainable parameters: {missed}"
+    still = sorted(reached & _unchanged(method, untrained))
+    if still:
+        yield (
+            f"training leaves {len(still)} of {len(wanted)} trainable parameters as they were, which gradients reach: "
+            f"{', '.join(still[:5])}; give them to a stage's optimiser, or set requires_grad = False"
+        )
     again = _interrupted(fresh, split, sampling, recipe, folder / "parts").state_dict()
     names = [name for name, value in method.state_dict().items() if not identical(value, again[name])]
     if names:
@@ -94,6 +100,12 @@ def _reached(method: Method) -> set[str]:
         if weight.requires_grad:
             weight.register_hook(partial(note, name))  # type: ignore[no-untyped-call]
     return reached
+
+
+def _unchanged(method: Method, before: Method) -> set[str]:
+    """The names of the parameters that are bit for bit as they were."""
+    old = dict(before.named_parameters())
+    return {name for name, weight in method.named_parameters() if identical(weight, old[name])}
 
 
 def _falling(fresh: Callable[[], Method], split: Split, sampling: Sampling, recipe: Recipe) -> Iterator[str]:
