@@ -47,6 +47,15 @@ def methods() -> list[str]:
     return sorted(name for name, (kind, _) in _entries().items() if kind == "method")
 
 
+def hold(name: str) -> None:
+    """Holds a method named outright, "module:attr", against what can be imported.
+
+    Raises:
+        RegistryError: it cannot be imported, or called.
+    """
+    _load(name)
+
+
 def network(name: str) -> Callable[..., nn.Module]:
     """The builder of a network: builder(frames, size, classes, **options) -> module on clips (B, C, T, H, W).
 
@@ -332,6 +341,8 @@ def _checked(name: str, built: Any) -> Method:
 
     if not isinstance(built, Method):
         raise RegistryError(f"{name} built {type(built).__name__}, not a bench.method.Method")
+    if type(built.revision) is not int:
+        raise RegistryError(f"{name}: revision must be a whole number, not {built.revision!r}")
     return built
 
 

@@ -187,6 +187,11 @@ def test_options_of_one_method_leave_the_identities_of_others(tiny: Profile) -> 
     [
         ({"network": {"widht": 8}}, "network.widht: no network takes it; did you mean 'width'?"),
         ({"method": {"vard": {}}}, "method.vard: no such method or network; did you mean 'vared'?"),
+        (
+            {"method": {"toys:EarlyExi": {}}},
+            "method.toys:EarlyExi: toys:EarlyExi cannot be imported: "
+            "AttributeError: module 'toys' has no attribute 'EarlyExi'",
+        ),
         ({"fitted": {"i3dd": Fitted(size=32)}}, "fitted.i3dd: no such method or network; did you mean 'i3d'?"),
     ],
 )

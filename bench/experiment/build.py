@@ -68,9 +68,18 @@ def check_names(profile: Profile) -> None:
     known = [*registry.methods(), *registry.networks()]
     for part, names in (("method", profile.method), ("fitted", profile.fitted)):
         for name in names:
-            if name not in known and ":" not in name:
-                what = f"profile {profile.name}: {part}.{name}"
+            what = f"profile {profile.name}: {part}.{name}"
+            if ":" in name:
+                _hold(what, name)
+            elif name not in known:
                 raise ExperimentError(f"{what}: no such method or network; {hint(name, known)}")
+
+
+def _hold(what: str, name: str) -> None:
+    try:
+        registry.hold(name)
+    except registry.RegistryError as error:
+        raise ExperimentError(f"{what}: {error}") from error
 
 
 def identify(experiment: Experiment, profile: Profile, dataset: Dataset, method: Method) -> Identity:
