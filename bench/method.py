@@ -44,6 +44,17 @@ class InputSpec:
     std: float | tuple[float, ...] = 0.225
     unit: Literal["clip", "video", "image"] = "clip"
 
+    def __post_init__(self) -> None:
+        """Holds the unit against the kind.
+
+        Raises:
+            ValueError: what a sample is and what its cost is stated per do not go together.
+        """
+        units = {"clip": ("clip",), "clips": ("clip", "video"), "image": ("clip", "image")}
+        if self.unit not in units[self.kind]:
+            told = " or ".join(units[self.kind])
+            raise ValueError(f"a sample of kind {self.kind!r} has its cost per {told}, not per {self.unit}")
+
     def shape(self, batch: int = 1) -> tuple[int, ...]:
         """The shape of `batch` samples."""
         image = (self.size, self.size)

@@ -30,6 +30,21 @@ views = {}
 """
 
 
+SMALL = """
+from bench.method import InputSpec
+from bench.new_method.template import NewMethod
+
+
+class Mine(NewMethod):
+    unit = "clip"
+{}
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.spec = InputSpec("clip", given["size"], given["frames"], unit=self.unit)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder whose modules can be imported, as `vared-bench` does it."""
@@ -191,6 +206,12 @@ def test_every_fault_is_told_and_nothing_is_stored(folder: Path) -> None:
         ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
         ("def (", "cannot be imported: SyntaxError"),
         ("class Mine:\n    def __init__(self, width): ...", "unexpected keyword argument 'frames'"),
+        (SMALL.format("    revision = 'v2'"), "mine:Mine: revision must be a whole number, not 'v2'"),
+        (SMALL.format("    revision = 1.5"), "mine:Mine: revision must be a whole number, not 1.5"),
+        (
+            SMALL.format("    unit = 'video'"),
+            "mine:Mine: a sample of kind 'clip' has its cost per clip, not per video",
+        ),
         ("class Mine:\n    def __init__(self, frames, size, classes): ...", "built Mine, not a bench.method.Method"),
     ],
 )
@@ -200,6 +221,15 @@ def test_what_cannot_be_built_is_one_line(folder: Path, text: str | None, words:
     result = run("check", "mine:Mine", "--profile", "tiny.toml")
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.exit_code == 2 and len(errors) == 1 and words in errors[0], result.output
+
+
+def test_another_precision_than_that_of_the_check_is_explained_once(folder: Path) -> None:
+    source = write("Faulty").read_text()
+    text = source.replace("torch.stack([motion, contrast], 1)", "torch.stack([motion, contrast], 1).float()")
+    assert text != source
+    Path("faulty.py").write_text(text)
+    (fault,) = conform("faulty:Faulty", profiles.load("tiny.toml"), 4, {}, None)
+    assert "forward fails: RuntimeError" in fault and fault.endswith("make tensors with dtype=sample.dtype")
 
 
 def test_the_template_is_named_once(folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.conformance.answers import form, run
 from bench.conformance.counting import counted, new_input
 from bench.conformance.decisions import accounted, alike, forced, replayed
-from bench.conformance.lines import Broken, lines, said
+from bench.conformance.lines import Broken, in_double, lines, said
 from bench.conformance.state import changed, detailed, named, other_weights, reloaded, state_of
 from bench.conformance.surroundings import another_layout, batches, elsewhere, many
 from bench.method import Method, Recipe
@@ -52,7 +52,8 @@ def check(
         except Broken as broken:
             return [*problems, str(broken)]
         except (Exception, SystemExit) as error:  # a method of others may fail in any way
-            return [*problems, f"forward fails: {said(error)}"]
+            why = in_double(error) if sample.dtype == torch.float64 else ""
+            return [*problems, f"forward fails: {said(error)}{why}"]
         wrong = list(lines("answer", form(method, first, len(sample))))
         if wrong:
             return problems + wrong

@@ -21,6 +21,14 @@ def lines(name: str, part: Iterable[str]) -> Iterator[str]:
         yield f"{name}: {said(error)}"
 
 
+def in_double(error: BaseException) -> str:
+    """What to add to an error of a check in double precision: why, where numbers of two precisions meet."""
+    words = str(error).lower()
+    if isinstance(error, RuntimeError) and (("double" in words and "float" in words) or "mixed dtype" in words):
+        return "; check runs in double precision, so that no rounding shows: make tensors with dtype=sample.dtype"
+    return ""
+
+
 def said(error: BaseException) -> str:
     """An error in one line, with the last place in it that is in none of Python's or torch's own files."""
     places = [place for place in traceback.extract_tb(error.__traceback__) if "site-packages" not in place.filename]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.data.sampling import Sampling, test_batches
 from bench.data.subset import Subset
 from bench.experiment.build import build_method, dataset_of
 from bench.experiment.plan import Experiment, frozen
-from bench.method import Method, Recipe
+from bench.method import Method, Prediction, Recipe
 from bench.profiles import Profile
 from bench.registry import RegistryError
 from bench.static import Static
@@ -99,8 +100,13 @@ def _dense(name: str, options: dict[str, Any], profile: Profile, frames: int, cl
 
 @torch.no_grad()
 def _classes(method: Method, samples: Tensor, classes: int) -> Iterator[str]:
-    """Whether there is an answer for every class of the data."""
-    prediction = method.eval()(samples)
+    """Whether there is an answer for every class of the data; where it does not run, `check` has said so."""
+    with suppress(Exception, SystemExit):
+        prediction = method.eval()(samples)
+        yield from _headed(prediction, classes)
+
+
+def _headed(prediction: Prediction, classes: int) -> Iterator[str]:
     answer = prediction.logits if prediction.masks is None else prediction.masks
     if answer is not None and answer.shape[1] != classes:
         yield f"answers for {answer.shape[1]} classes, and the data have {classes}: build the head from `classes`"
