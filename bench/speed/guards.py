@@ -36,7 +36,7 @@ HIDDEN = (0.1, 1e-3)  # by which the caller's time may exceed the device's: shar
 AGAIN, REPEATED = 3, 1.5  # inputs shown again; how much slower all first sights are than all second ones: a cache
 
 GOT = 0.9
-"""Share of one core that a call gets of a CPU at the least: with less, what else ran may make up a ratio of 1.1."""
+"""Of the share of one core that an arm got, what the other must have got: with less, it makes up a ratio of 1.1."""
 
 TOLD = 0.1
 """Seconds of calls over which a share is told: some systems count processor time in steps of 10 ms."""
@@ -270,13 +270,10 @@ def in_sight(name: str, seconds: Sequence[float], walls: Sequence[float]) -> Non
         )
 
 
-def undisturbed(name: str, walls: Sequence[float], processor: Sequence[float]) -> None:
-    """Calls must have got the processor for as long as they took; half of them, as a ratio is a median.
+def share(walls: Sequence[float], processor: Sequence[float]) -> float:
+    """Of one core, what calls got while they ran: that of half of them, as a ratio is a median; 1 at the most.
 
-    The share is of one core: several threads only add to it, so that one below is sure, and one above tells nothing.
-
-    Raises:
-        BusyError: something else had it.
+    Several threads only add to it, so that a share below 1 is sure, and 1 tells little.
     """
     shares, wall, got = [], 0.0, 0.0
     for one, its in zip(walls, processor, strict=True):
@@ -284,9 +281,17 @@ def undisturbed(name: str, walls: Sequence[float], processor: Sequence[float]) -
         if wall >= TOLD:
             shares.append(got / wall)
             wall = got = 0.0
-    share = median(shares or [got / wall])
-    if share < GOT:
-        raise BusyError(name, f"got {share:.0%} of a processor while it was timed: something else ran on it")
+    return min(1.0, median(shares)) if shares else 1.0
+
+
+def undisturbed(name: str, own: float, other: float) -> None:
+    """An arm and what it is timed against must have got about the same share of a core: else the ratio is made of that.
+
+    Raises:
+        BusyError: what else ran cut into one more than into the other.
+    """
+    if min(own, other) < GOT * max(own, other):
+        raise BusyError(name, f"got {own:.0%} of a processor while it was timed, and its other side {other:.0%}")
 
 
 def believable(name: str, low: float, bound: float, fastest: float) -> None:

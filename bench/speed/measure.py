@@ -206,8 +206,9 @@ class _Run:
             with tensor_cores("fp32"):
                 held[name] = guards.hold(arm.label, self.watch.kept[name], apart[arm.key], precision)
         if not self.pair.setting.decode:  # which waits for a disk
-            for name, processor in self.times.processor.items():
-                guards.undisturbed(arms.all[name].label, self.times.walls[name], processor)
+            got = {name: guards.share(self.times.walls[name], part) for name, part in self.times.processor.items()}
+            for name in got:
+                guards.undisturbed(arms.all[name].label, got[name], got["b"])
         for arm in (arms.all["a"], arms.all["b"]):
             guards.same_when_seen(arm.label, arm, partial(self._unseen, arm), self.clock)
             guards.done_on_return(arm.label, partial(arm, self._unseen(arm, guards.AGAIN)))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.speed.clock import Timed
 
 
 class FakeClock:
-    """Time stands still but for what the called say. share: of it, what they got of the processor; None: not told."""
+    """Time stands still but for what the called say. shares: of it, what arms got of the processor; None: not told."""
 
     name = "fake"
 
-    def __init__(self, share: float | None = None) -> None:
-        self.now, self.share = 0.0, share
+    def __init__(self, shares: Mapping[str, float] | None = None) -> None:
+        self.now, self.shares = 0.0, shares
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
@@ -23,4 +23,5 @@ class FakeClock:
         start = self.now
         answer = call(given)
         seconds = self.now - start
-        return Timed(seconds, seconds, answer, None if self.share is None else self.share * seconds)
+        got = None if self.shares is None else self.shares.get(getattr(call, "key", ""), 1.0) * seconds
+        return Timed(seconds, seconds, answer, got)

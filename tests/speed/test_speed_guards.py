@@ -376,16 +376,21 @@ def test_work_on_another_stream_is_caught() -> None:
         guards.in_sight("method", [0.010] * 5, [0.020] * 4 + [9.0])
 
 
-def test_half_of_the_time_of_an_arm_must_be_its_own() -> None:
-    guards.undisturbed("method", [1.0, 1.0, 9.0], [1.0, 0.95, 1.0])  # one round that was cut into
-    with pytest.raises(BusyError, match="method: got 50% of a processor while it was timed"):
-        guards.undisturbed("method", [1.0, 2.0, 2.0], [1.0, 1.0, 1.0])
+def test_the_share_of_a_core_is_that_of_half_of_the_calls() -> None:
+    assert guards.share([1.0, 1.0, 9.0], [1.0, 0.95, 1.0]) == 0.95  # one round that was cut into
+    assert guards.share([1.0, 2.0, 2.0], [1.0, 1.0, 1.0]) == 0.5
+    assert guards.share([1.0, 1.0], [1.9, 1.9]) == 1.0  # two threads
     steps = [0.01 if number % 3 == 0 else 0.0 for number in range(90)]  # a clock that counts in steps of 10 ms
-    guards.undisturbed("method", [0.01 / 3] * 90, steps)
-    with pytest.raises(BusyError, match="got 50%"):
-        guards.undisturbed("method", [0.02 / 3] * 90, steps)
-    with pytest.raises(BusyError, match="got 50%"):
-        guards.undisturbed("method", [0.001] * 6, [0.0005] * 6)  # all rounds together are short
+    assert guards.share([0.01 / 3] * 90, steps) == pytest.approx(1.0, abs=0.05)
+    assert guards.share([0.02 / 3] * 90, steps) == pytest.approx(0.5, abs=0.05)
+    assert guards.share([0.001] * 6, [0.0005] * 6) == 1.0  # too short to tell
+
+
+def test_both_sides_must_get_as_much_of_a_core() -> None:
+    guards.undisturbed("method", 0.7, 0.72)  # cut into alike
+    for own, other in ((1.0, 0.6), (0.6, 1.0)):
+        with pytest.raises(BusyError, match=rf"method: got {own:.0%} of a processor .* its other side {other:.0%}"):
+            guards.undisturbed("method", own, other)
 
 
 @pytest.mark.parametrize(("bound", "fastest", "caught"), [(6.6, 5.8, True), (17.0, 5.8, False), (1.0, 30.0, False)])

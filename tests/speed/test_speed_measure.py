@@ -173,11 +173,11 @@ def test_a_failure_that_a_busy_machine_explains_is_tried_again(
     assert not stale.doubtful and timed(f"{__name__}:stale", NETWORK, profile, tmp_path) == stale and CLOCK.now == now
 
 
-def test_an_arm_that_got_too_little_of_the_processor_makes_a_timing_doubtful(
+def test_an_arm_that_got_less_of_the_processor_than_the_other_makes_a_timing_doubtful(
     profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seen(share: float, name: str = EXIT, **setting: Any) -> SpeedRecord:
-        monkeypatch.setattr(CLOCK, "share", share)
+        monkeypatch.setattr(CLOCK, "shares", {"a": share})
         return timed(name, NETWORK, profile, tmp_path, policy="all", **setting)
 
     spoilt = seen(0.4)
