@@ -136,7 +136,7 @@ def _undecided(content: Content, block: Block) -> Iterator[str]:
         found, cost = one.judgement.interval, one.cost.interval
         assert found is not None and cost is not None
         yield (
-            f"Beside {_named(one.other)}, which decides nothing, at {text.fixed(cost.value)} of its cost: "
+            f"The same, beside {_named(one.other)}, which decides nothing, at {text.fixed(cost.value)} of its cost: "
             f"{one.claim.statistic} {text.with_unit(found.value, one.claim)} ({text.bounds(found, one.claim)}, "
             f"{text.seeds(one.judgement.seeds)})."
         )
