@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -316,7 +317,7 @@ def _size_or_fault(root: Path, path: str) -> int | RowFault:
         check_video(file)
         return file.stat().st_size
     except DataError as error:
-        return RowFault("broken" if file.is_file() else "missing", str(error))
+        return RowFault("broken" if os.path.isfile(file) else "missing", str(error))  # of any name, also one too long
 
 
 def _split(table: pd.DataFrame, origin: Path, splitting: Splitting) -> NDArray[np.str_]:
