@@ -69,7 +69,7 @@ def network(name: str) -> Callable[..., nn.Module]:
 def build_network(name: str, *, frames: int, size: int, classes: int, **options: Any) -> nn.Module:
     """Builds a network as a plain module.
 
-    Every network takes the option `weights` besides its own: a file of `weights import` to start from.
+    Every network takes the option `weights` besides its own: a file of `weights import` or `export` to start from.
 
     Raises:
         RegistryError: an unknown name or option, or a value that the builder refuses.
@@ -104,7 +104,7 @@ def build(
     """Builds "network" (its static form), "method" or "method/network" for clips of `frames` x `size` x `size`.
 
     network_options: go to the network under the method; a method that wraps none has no use for them. It takes the
-    option `weights` itself, a file of `weights import` or several, for those of its parts that can start from them.
+    option `weights` itself, a file as of networks or several, for those of its parts that can start from them.
 
     Raises:
         RegistryError: an unknown name or option, a network where none fits, or what was built is not a `Method`.

@@ -1,17 +1,19 @@
-"""Networks, and parts of networks and methods, that start from stored weights as `weights import` writes them."""
+"""Networks, and parts of networks and methods, that start from stored weights; the files that hold these."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from bench.files import write_atomically
 from bench.method import InputSpec
 
 METADATA = "vared-bench"
@@ -50,6 +52,18 @@ class _Stored:
         return mean, std
 
 
+def write(path: Path, state: Mapping[str, Tensor], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes a network's state as safetensors, with what is said of it; gives that and the file's digest.
+
+    said: "network", "classes" and "normalisation" at least, which `load` reads.
+    """
+    said = {**said, "tensors": len(state)}
+    # One entry of metadata, since several are written in no fixed order and equal weights should be equal files.
+    data = save(dict(state), {METADATA: json.dumps(said, sort_keys=True)})
+    write_atomically(path, data)
+    return {**said, "out": str(path), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def load(network: nn.Module, name: str, path: Path) -> None:
     """Loads the weights of the registered network `name`, or of what its parts may start from, into it, in place.
 
@@ -57,7 +71,7 @@ def load(network: nn.Module, name: str, path: Path) -> None:
     trained with is left in `network.normalisation`, for `spec_of`.
 
     Raises:
-        WeightsError: not a file of `weights import`, or of another network, or shapes differ elsewhere.
+        WeightsError: not a file of weights, or of another network, or shapes differ elsewhere.
     """
     stored = _read(path)
     if stored.said["network"] == name:
@@ -123,7 +137,7 @@ def _fitting(own: Tensor, found: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> _Stored:
-    """A file of `weights import`."""
+    """A file of `weights import` or `weights export`."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
@@ -131,7 +145,7 @@ def _read(path: Path) -> _Stored:
             said: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
         _ = said["network"], said["classes"], said["normalisation"]["mean"], said["normalisation"]["std"]
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
-        raise WeightsError(f"{path}: not a file that `weights import` wrote") from None
+        raise WeightsError(f"{path}: not a file that `weights import` or `weights export` wrote") from None
     return _Stored(path, said, load_file(path))
 
 

@@ -101,7 +101,7 @@ def a_record(**values: Any) -> Record:
     return Record(identity=identity, **values)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], "weights import"])
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "weights import", "weights export"])
 def test_every_command_has_help_with_an_example_of_itself(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

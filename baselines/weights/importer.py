@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 
 from baselines.weights.layouts import EVERY, Layout
 from bench import registry
-from bench.files import write_atomically
-from bench.weights import METADATA, WeightsError
+from bench.weights import WeightsError, write
 
 COUNTER = ".num_batches_tracked"
 WRAPPERS = ("state_dict", "model_state", "model")  # under which TSM and IBM, PyTorchVideo, and torchvision save
@@ -76,16 +74,12 @@ def import_weights(
         "options": dict(options or {}),
         "classes": found.classes,
         "parameters": found.parameters,
-        "tensors": len(found.state),
         "layout": found.layout.name,
         "normalisation": {"mean": list(mean), "std": list(std)},
         "num_batches_tracked": "from the file" if found.counted else "0 where the file has none",
         "source_sha256": source.sha256,
     }
-    # One entry of metadata, since several are written in no fixed order and equal weights should be equal files.
-    data = safetensors.torch.save(found.state, {METADATA: json.dumps(said, sort_keys=True)})
-    write_atomically(out, data)
-    return {**said, "out": str(out), "sha256": hashlib.sha256(data).hexdigest()}
+    return write(out, found.state, said)
 
 
 def read(file: Path) -> Source:

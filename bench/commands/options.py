@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
 
 from bench import registry
 from bench.recipe import LARGEST_SEED
+
+if TYPE_CHECKING:
+    from bench.profiles import Profile
 
 METHOD, DATA, CLOCK, ROW = "What is run", "On what data", "How it is timed", "A published row instead"
 AGAIN, READ = "A stored timing instead", "How videos are read"
@@ -184,6 +187,20 @@ def named(given: list[str] | None) -> dict[str, Any]:
     for key in registry.RESERVED & found.keys():
         raise registry.RegistryError(f"{key} is no --option: a flag or the profile gives it")
     return found
+
+
+def setting_of(profile: str, data_option: list[str] | None, batch: int | None) -> Profile:
+    """The profile, with what the command line changes in it.
+
+    Raises:
+        BadParameter: an option is not KEY=VALUE.
+        ProfileError: no such profile, or not one.
+    """
+    from bench import profiles
+
+    setting = profiles.load(profile)
+    changed = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
+    return changed.with_batch(batch) if batch else changed
 
 
 def read_with(workers: int | None, cache: Path | None, size: float, decoder: str) -> None:

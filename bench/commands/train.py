@@ -25,8 +25,8 @@ from bench.commands.options import (
     Seed,
     TrainingBatch,
     named,
-    pairs,
     read_with,
+    setting_of,
 )
 
 if TYPE_CHECKING:
@@ -112,13 +112,10 @@ def _single(
     data_root: Path | None,
     batch: int | None,
 ) -> Record | dict[str, float]:
-    from bench import profiles
     from bench.distributed import first, joined
     from bench.experiment.single import single
 
-    setting = profiles.load(profile)
-    chosen = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
-    chosen = chosen.with_batch(batch) if batch else chosen
+    chosen = setting_of(profile, data_option, batch)
     with joined():
         found = single(
             name,

@@ -1,4 +1,4 @@
-"""The commands `weights ...`: public checkpoints."""
+"""The commands `weights ...`: files of weights that networks and methods start from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ import typer
 
 from bench import registry
 from bench.commands.options import (
+    DataOptions,
+    DataRoot,
+    Frames,
     Json,
+    Name,
+    Options,
+    ProfileName,
+    Results,
+    Seed,
+    TrainingBatch,
     named,
+    setting_of,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Public checkpoints for the networks.")
+app = typer.Typer(no_args_is_help=True, help="Weights that networks and methods start from (--option weights=FILE).")
 
 
 @app.command("import", epilog="Example: vared-bench weights import x3d_m.pth x3d_m --out x3d_m.safetensors")
@@ -40,3 +50,35 @@ def import_(
     print(f"{out}: {network} with {answer['classes']} classes, {answer['parameters']:,} parameters")
     print(f"from {answer['layout']}; num_batches_tracked: {answer['num_batches_tracked']}")
     print("trained on pixels in 0..1 normalised by mean {mean}, std {std}".format(**answer["normalisation"]))
+
+
+@app.command("export", epilog="Example: vared-bench weights export i3d --profile quick --out i3d.safetensors")
+def export_(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Where they go, as safetensors.")],
+    profile: ProfileName = "quick",
+    frames: Frames = None,
+    seed: Seed = 0,
+    option: Options = None,
+    data_option: DataOptions = None,
+    results: Results = Path("runs"),
+    data_root: DataRoot = None,
+    batch: TrainingBatch = None,
+    as_json: Json = False,
+) -> None:
+    """Keeps the weights of a network that `train` or `evaluate` has trained, for others to start from.
+
+    The words are those that it was trained with.
+    """
+    from bench.experiment.export import export
+    from bench.experiment.plan import Experiment
+    from bench.experiment.run import Run
+
+    setting = setting_of(profile, data_option, batch)
+    experiment = Experiment(name, tuple(sorted(named(option).items())), frames or setting.frames[0], seed)
+    answer = export(Run(experiment, setting, results, data_root), out)
+    if as_json:
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"{out}: {name} with {answer['classes']} classes, {answer['parameters']:,} parameters")
+    print(f"trained on {answer['trained']['dataset']}; to start from it: --option weights={out}")

@@ -175,6 +175,18 @@ class Run:
             self._note(getattr(error, "accumulate", 0))
             return self._stored(self._record(status="failed", reason=str(error)))
 
+    def load_trained(self) -> None:
+        """Puts the weights that training ended with into the method.
+
+        Raises:
+            ExperimentError: there are none. CheckpointError: they cannot be read.
+        """
+        last = Checkpoint(self.folder / "checkpoint.pt").load(self.method)
+        if last.get("stage") != len(self.method.stages(self.profile.recipe)):
+            raise ExperimentError(
+                f"{self.experiment.label}: no trained checkpoint in {self.folder}; `train` or `evaluate` makes it"
+            )
+
     def again(self) -> Record:
         """Scores the trained checkpoint anew and replaces the record; the seconds of training stay those of before.
 
@@ -182,9 +194,7 @@ class Run:
             ExperimentError: nothing trained is there, or it cannot be scored. However it ends, what is stored, record
                 and scores on validation, stays until there is what replaces it.
         """
-        last, what = Checkpoint(self.folder / "checkpoint.pt").load(self.method), self.experiment.label
-        if last.get("stage") != len(self.method.stages(self.profile.recipe)):
-            raise ExperimentError(f"{what}: no trained checkpoint in {self.folder}; without --again it is trained")
+        self.load_trained()
         stored = self.stored()
         before = from_first(self._validation() if first() else None) or {}
         try:
@@ -196,7 +206,7 @@ class Run:
             )
             record = self._scored(dict(scores))
         except UNMEASURABLE as error:
-            raise ExperimentError(f"{what}: {error}; nothing was replaced") from error
+            raise ExperimentError(f"{self.experiment.label}: {error}; nothing was replaced") from error
         self._keep_scores(scores)
         return record
 
