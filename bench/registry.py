@@ -153,6 +153,20 @@ def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, WEIGHTS: ",".join(f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents)}
 
 
+def short(start: object) -> str:
+    """Weights to start from, as `by_content` has them, in few letters for people."""
+    return "+".join(part.removeprefix("sha256:")[:6] for part in str(start).split(","))
+
+
+def under(name: str) -> str | None:
+    """The network under a method, of a static form the network itself; None of a method that stands on none.
+
+    Raises:
+        RegistryError: see `build`.
+    """
+    return _split(name)[1]
+
+
 def _start(method: Method, name: str, files: list[Path]) -> None:
     from dataclasses import replace
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -19,10 +20,12 @@ from rich.progress import Progress as Bar
 from bench.data.loading import cores_here
 from bench.experiment.plan import Experiment, plan
 from bench.experiment.run import run
+from bench.experiment.starts import started
 from bench.inspection.run import inspect
 from bench.inspection.settings import Settings
 from bench.profiles import Profile
 from bench.records import Record
+from bench.registry import WEIGHTS
 from bench.report import render
 from bench.speed.measure import measure
 from bench.speed.pair import Job, Setting, job
@@ -111,10 +114,15 @@ def reproduce(
     tables: Sequence[str] | None,
     methods: Sequence[str] | None,
     jobs: int,
+    weights: Sequence[Path] = (),
 ) -> int:
-    """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded."""
+    """Runs what is not recorded yet, profile by profile, and renders the report; 0 if all is recorded.
+
+    weights: files that the networks start from, see `bench.experiment.starts`.
+    """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
-    plans = [part for profile in profiles for part in planned(profile, tables, methods)]  # all, before the first is run
+    plans = [part for profile in profiles for part in planned(profile, tables, methods)]
+    plans = started(plans, weights)  # all, before the first is run
     ended = [run_all(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
     for (profile, _), outcome in zip(plans, ended, strict=True):  # when nothing else runs
         if not profile.smoke and profile.leads:
@@ -166,8 +174,13 @@ def run_all(
 def inspect_all(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
     """Looks into what was trained, where a published table or figure is about the inside of a network."""
     asked = inspected_rows()
-    chosen = [one for one in experiments if (one.method, one.frames, dict(one.options)) in asked]
+    chosen = [one for one in experiments if (one.method, one.frames, _but_start(one)) in asked]
     _one_by_one("inspected", [(one, partial(_look, one, profile, results, data_root)) for one in chosen])
+
+
+def _but_start(one: Experiment) -> dict[str, Any]:
+    """Its options, but for weights to start from."""
+    return {key: value for key, value in one.options if key != WEIGHTS}
 
 
 def time_all(timed: Sequence[tuple[Experiment, Job]], results: Path, data_root: Path | None) -> None:

@@ -104,6 +104,20 @@ def load_parts(module: nn.Module, name: str, paths: Sequence[Path]) -> tuple[Any
     return next(iter(wanted))
 
 
+def network_of(path: Path) -> str:
+    """The registered network whose weights a file holds.
+
+    Raises:
+        WeightsError: it is not a file of weights.
+    """
+    return str(_said(path)["network"])
+
+
+def networks_in(module: nn.Module) -> set[str]:
+    """The registered networks from whose weights parts of a module can start."""
+    return {origin.network for _, origin in _parts(module)}
+
+
 def _parts(module: nn.Module) -> Iterator[tuple[nn.Module, Origin]]:
     """The parts that may start from stored weights."""
     for inside in module.modules():
@@ -138,6 +152,11 @@ def _fitting(own: Tensor, found: Tensor) -> Tensor:
 
 def _read(path: Path) -> _Stored:
     """A file of `weights import` or `weights export`."""
+    return _Stored(path, _said(path), load_file(path))
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What such a file says of itself."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
@@ -146,7 +165,7 @@ def _read(path: Path) -> _Stored:
         _ = said["network"], said["classes"], said["normalisation"]["mean"], said["normalisation"]["std"]
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError):
         raise WeightsError(f"{path}: not a file that `weights import` or `weights export` wrote") from None
-    return _Stored(path, said, load_file(path))
+    return said
 
 
 def spec_of(network: nn.Module, size: int, frames: int) -> InputSpec:

@@ -323,11 +323,11 @@ def test_reproduce_passes_its_choices_on_and_ends_as_the_experiments_did(
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(bench.reproduce, "reproduce", lambda *given: calls.append(given) or 3)
     words = ["--table", "table1", "--method", "r2plus1d_18", "--results", str(tmp_path), "--jobs", "5"]
-    result = run("reproduce", "--profile", profile, *words)
+    result = run("reproduce", "--profile", profile, *words, "--weights", "w.safetensors")
     assert result.exit_code == 3, result.output
     ((chosen, *rest),) = calls
     assert [profile.name for profile in chosen] == ["tiny"]
-    assert rest == [tmp_path, Path("some/where"), ["table1"], ["r2plus1d_18"], 5]
+    assert rest == [tmp_path, Path("some/where"), ["table1"], ["r2plus1d_18"], 5, [Path("w.safetensors")]]
 
 
 def test_report_without_any_record_renders_what_was_published(tmp_path: Path) -> None:

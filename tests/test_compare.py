@@ -94,7 +94,7 @@ def test_evaluating_again_replaces_the_record_and_trains_nothing(
 
 def test_what_is_not_trained_is_not_evaluated_again(tiny: Profile, ran: tuple[Path, Record], tmp_path: Path) -> None:
     results, record = ran
-    with pytest.raises(ExperimentError, match=r"no trained checkpoint in .*; without --again it is trained"):
+    with pytest.raises(ExperimentError, match=r"no trained checkpoint in .*; `train` or `evaluate` makes it"):
         again(tiny, tmp_path / "other")
     checkpoint = results / "runs" / record.identity.id / "checkpoint.pt"
     checkpoint.unlink()

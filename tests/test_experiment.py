@@ -409,7 +409,7 @@ def test_only_a_disk_that_takes_nothing_ends_all(code: int) -> None:
 def test_a_gpu_runs_one_experiment_at_a_time(gpu: bool, side_by_side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(reproduce, "reproduce", lambda *arguments: asked.append(arguments[-1]) or 0)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *arguments: asked.append(arguments[5]) or 0)
     for more in ([], ["--jobs", "3"]):
         assert CliRunner().invoke(cli.app, ["reproduce", *more]).exit_code == 0
     assert asked == [side_by_side, 3]

@@ -43,6 +43,13 @@ def reproduce(
         typer.Option(min=1, help="Experiments run side by side, sharing the cores; by default 2, on a GPU 1."),
     ] = None,
     batch: TrainingBatch = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Networks start from this file, of `weights import` or `export`, where they can; may be repeated.",
+        ),
+    ] = None,
     workers: LoadingWorkers = None,
     cache: CacheFolder = None,
     cache_size: CacheSize = 32.0,
@@ -68,10 +75,12 @@ def reproduce(
         raise typer.BadParameter("--devices goes with --estimate")
     if as_json and not estimate:
         raise typer.BadParameter("--json goes with --estimate")
+    if estimate and weights:
+        raise typer.BadParameter("--weights changes nothing of what --estimate says")
     if estimate:
         _estimate(chosen, results, data_root, table, method, counts(devices), workers or 0, link * 1e9, as_json)
         return
-    raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs or _side_by_side()))
+    raise typer.Exit(whole.reproduce(chosen, results, data_root, table, method, jobs or _side_by_side(), weights or ()))
 
 
 def _estimate(

@@ -51,7 +51,7 @@ def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
         ExperimentError: an option that no network takes, or weights, on which identities could not hang.
     """
     if registry.WEIGHTS in profile.network:
-        raise ExperimentError(f"profile {profile.name}: network: weights are given by --option weights=FILE")
+        raise ExperimentError(f"profile {profile.name}: network: weights are given by --option weights=FILE, in `reproduce` by --weights FILE")
     theirs, others = registry.split_options(method, profile.network)
     known = registry.network_options()
     for option in sorted(others.keys() - known):

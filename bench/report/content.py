@@ -16,6 +16,7 @@ from bench.tables.join import Joined, join
 from bench.tables.newcomer import with_method
 from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
+from bench.tables.starts import by_start
 from bench.tables.static_costs import CostLine, cost_lines, reference
 from bench.tables.timings import Timing, timings
 from bench.tables.undecided import Undecided, undecided
@@ -64,7 +65,8 @@ def gather(
     """
     left_out: list[str] = []
     rules = floor_records(stores, left_out)
-    found, timed, (curves, undrawn) = blocks(stores, left_out), timings(stores, left_out), logs(stores)
+    found, timed = by_start(blocks(stores, left_out)), timings(stores, left_out)
+    curves, undrawn = logs(stores)
     looked = inspections(stores, left_out)
     tables = [load(id, published) for id in only or ids(published)]
     lines = [] if only else _lines(found, timed)

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import profiles
 from bench.profiles import Profile
 from bench.records import Record
+from bench.registry import WEIGHTS, short
 from bench.tables.runs import Run, Runs
 from bench.tables.schema import Experiment, answers
 
@@ -22,7 +23,7 @@ class Block:
     each number of frames a clip (longer clips may need longer videos) and fold. settings: of each method, by the name
     before its network's. origin: what is shown of the store: of several folders that are one, those that hold anything
     of this block. newest: of each method the latest revision that anything under this profile is recorded of, in any
-    block.
+    block. starts: the weights that its runs started from, by network, or method without one; none if all were drawn.
     """
 
     store: str
@@ -38,12 +39,14 @@ class Block:
     mixed: bool = False  # whether there are blocks of other origins, from which this is to be told
     newest: dict[str, int] = field(default_factory=dict)
     shared: Mapping[Path, str] = field(default_factory=dict)  # records that a block before it has, by its name
+    starts: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """For the head of a column."""
-        told = ", ".join(filter(None, (self.origin if self.mixed else "", self.apart)))
-        return f"{self.profile} ({told})" if told else self.profile
+        whence = " ".join(sorted({short(start) for start in self.starts.values()}))
+        told = (self.origin if self.mixed else "", self.apart, whence and f"from weights {whence}")
+        return f"{self.profile} ({', '.join(filter(None, told))})" if any(told) else self.profile
 
     @property
     def own(self) -> list[Run]:
@@ -92,9 +95,15 @@ class Block:
         figures = {name for run in self.runs for name in run.record.figures}
         return answers(figures) if figures else None
 
+    def asked(self, experiment: Experiment) -> Experiment:
+        """An experiment as it was run here: from the weights that its network started from."""
+        start = self.starts.get(experiment.method.rpartition("/")[2])
+        return experiment.model_copy(update={"options": experiment.options | {WEIGHTS: start}}) if start else experiment
+
     def of(self, experiment: Experiment) -> list[Run]:
         """Everything stored of an experiment: all seeds and revisions, failed ones too."""
-        return [run for run in self.runs if _measures(run.record, experiment)]
+        asked = self.asked(experiment)
+        return [run for run in self.runs if _measures(run.record, asked)]
 
     def revisions(self, experiment: Experiment) -> list[int]:
         """The method's revisions of which something is stored, oldest first."""

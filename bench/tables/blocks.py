@@ -55,11 +55,16 @@ def blocks(stores: Sequence[tuple[str, Path]], faults: list[str] | None = None) 
         alike = [other for other in found if (other.profile, other.store) == (block.profile, block.store)]
         block.apart = apart(block, alike) if len(alike) > 1 else ""
     found = latest_first(found)
+    share(found)
+    return found
+
+
+def share(found: Sequence[Block]) -> None:
+    """Tells every block which of its records a block before it has."""
     for number, block in enumerate(found):
         held = [(other.name, run) for other in found[:number] for run in other.runs]
         paths = {part.path: name for name, run in reversed(held) for part in run.parts}
         block.shared = {part.path: paths[part.path] for run in block.runs for part in run.parts if part.path in paths}
-    return found
 
 
 def _beside(found: Sequence[Block], label: str, record: Record) -> Block:

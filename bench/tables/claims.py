@@ -107,7 +107,7 @@ def _judged(table: Table, claim: Claim, block: Block, revision: int | None, timi
     if claim.statistic == "reduction":
         other = _plain(own)
     if claim.statistic == "speed_ratio" and other is not None:
-        clocked = beside(of_experiment(timings, own, revision), other)
+        clocked = beside(of_experiment(timings, block.asked(own), revision), block.asked(other))
         return [Judged(block, revision, judgement, key) for key, judgement in judge_speed(claim, clocked)]
     others: Runs = {}
     if other is not None:

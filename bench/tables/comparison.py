@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval
+from bench.registry import WEIGHTS, short
 from bench.tables.block import Block
 from bench.tables.figures import figure
 from bench.tables.runs import NotMeasuredError, Run, groups, per_video
@@ -139,8 +140,9 @@ def _line(runs: Sequence[Run], block: Block, timings: Sequence[Timing]) -> Line:
 
 
 def described(method: str, options: Mapping[str, Any]) -> str:
-    """A method with the options that set it apart, for people."""
-    return method + "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(options.items()))
+    """A method with the options that set it apart, for people; weights by the beginning of their digest."""
+    told = {**options, WEIGHTS: f"from {short(options[WEIGHTS])}"} if WEIGHTS in options else options
+    return method + "".join(f", {key.replace('_', ' ')} {value}" for key, value in sorted(told.items()))
 
 
 def _speeds(run: Run, timings: Sequence[Timing]) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def measure_row(table: Table, id: str, block: Block, timings: Sequence[Timing]) 
     row = table.row(id)
     twin = static_twin(table, id)
     who = next(iter(runs.values())).record.identity
-    clocked = of_experiment(timings, row.experiment, who.method_revision)
-    clocked = _of_one_kind(clocked, table.row(twin).experiment if twin else None)
+    own, static = (one and block.asked(one) for one in (row.experiment, table.row(twin).experiment if twin else None))
+    clocked = _of_one_kind(of_experiment(timings, own, who.method_revision), static)
     cells = {
         column.id: _measure_speed(column, clocked) if column.kind in SPEED_KINDS else _measure(column, runs, row.along)
         for column in table.columns
