@@ -18,8 +18,10 @@ from bench.answers.compare import answer
 from bench.conformance.named import conform
 from bench.experiment.plan import Experiment, ExperimentError, frozen
 from bench.experiment.run import Run
+from bench.experiment.starts import held_in, start
 from bench.files import write_atomically
 from bench.records import Store
+from bench.registry import WEIGHTS, weight_files
 from bench.report import render
 from bench.reproduce import ended_well, own_jobs, run_all, time_all
 from bench.speed.pair import Job, Setting
@@ -167,6 +169,8 @@ def outdated(asked: Asked, results: Path, data_root: Path | None) -> str:
 
 def alone(asked: Asked, results: Path) -> str:
     """A note where nothing else is recorded under the profile: which profile has the most methods; else ""."""
+    if WEIGHTS in asked.options:
+        return "note: it stands beside what started from the same weights, and beside nothing else"
     counts: dict[str, int] = {}
     for block in blocks(_stores(results), []):
         done = [run.record.identity for run in block.runs if run.record.status == "done"]
@@ -187,7 +191,7 @@ def plan(asked: Asked) -> list[Experiment]:
     found: dict[Experiment, None] = {}
     for frames in asked.frames:
         for seed in asked.seeds:
-            found |= {Experiment(name, (), frames, seed): None for name in _twins(asked, frames)}
+            found |= dict.fromkeys(_twins(asked, frames, seed))
             found[Experiment(asked.method, frozen(asked.options), frames, seed)] = None
     return list(found)
 
@@ -202,14 +206,23 @@ def timings(asked: Asked, done: Sequence[Experiment]) -> list[tuple[Experiment, 
     found = list(own_jobs(asked.profile, own).items())
     for one in own:
         setting = Setting(profile, one.frames, seed=one.seed)
-        others = [name for name in _twins(asked, one.frames) if name != asked.method.rpartition("/")[2]]
-        alike = [name for name in others if asked.profile.fitted_to(name).size == profile.size]
-        found += [(one, Job(one.method, name, dict(one.options), {}, setting)) for name in alike]
+        others = [
+            twin for twin in _twins(asked, one.frames, one.seed) if twin.method != asked.method.rpartition("/")[2]
+        ]
+        alike = [twin for twin in others if asked.profile.fitted_to(twin.method).size == profile.size]
+        found += [(one, Job(one.method, twin.method, dict(one.options), dict(twin.options), setting)) for twin in alike]
     return found
 
 
-def _twins(asked: Asked, frames: int) -> list[str]:
-    """The plain networks of the table at so many frames, but for the method itself."""
+def _twins(asked: Asked, frames: int, seed: int) -> list[Experiment]:
+    """The plain networks of the table at so many frames, but for the method itself.
+
+    They start from the method's files of weights where they can.
+    """
     rows = static_rows(asked.table, asked.method, frames) if asked.table else []
     names = [row.experiment.method for row in rows if row.experiment]
-    return [name for name in names if name != asked.method or asked.options]
+    twins = [Experiment(name, (), frames, seed) for name in names if name != asked.method or asked.options]
+    if WEIGHTS not in asked.options:
+        return twins
+    held = held_in(weight_files(asked.method, asked.options[WEIGHTS]))
+    return [start(twin, held, asked.profile)[0] for twin in twins]

@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 from bench.data.loading import cores_here
 from bench.experiment.plan import Experiment, plan
 from bench.experiment.run import run
-from bench.experiment.starts import started
+from bench.experiment.starts import held_in, started
 from bench.inspection.run import inspect
 from bench.inspection.settings import Settings
 from bench.profiles import Profile
@@ -122,7 +122,7 @@ def reproduce(
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the workers are ended too
     plans = [part for profile in profiles for part in planned(profile, tables, methods)]
-    plans = started(plans, weights)  # all, before the first is run
+    plans = started(plans, held_in(weights))  # all, before the first is run
     ended = [run_all(profile, experiments, results, data_root, jobs) for profile, experiments in plans]
     for (profile, _), outcome in zip(plans, ended, strict=True):  # when nothing else runs
         if not profile.smoke and profile.leads:

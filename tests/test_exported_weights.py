@@ -46,6 +46,7 @@ def test_others_start_from_what_was_trained(trained: Path, tmp_path: Path, name:
     said = json.loads(done.stdout)
     network = registry.build_network(NAME, frames=FRAMES, size=16, classes=said["classes"], **SMALL)
     assert said["parameters"] == sum(weight.numel() for weight in network.parameters())
+    assert said["options"] == SMALL
     assert said["trained"]["dataset"] == "digits" and said["trained"]["seed"] == 0
     method = registry.build(NAME, frames=FRAMES, size=16, classes=said["classes"], network_options=SMALL)
     Checkpoint(checkpoint(trained)).load(method, mend=False)
@@ -73,6 +74,7 @@ def test_what_has_no_weights_to_keep_is_one_line_and_writes_nothing(trained: Pat
     out = tmp_path / "w.safetensors"
     wrong = {
         (f"vared/{NAME}", *words(trained)): "only a network's static form",
+        (f"subsampled/{NAME}", *words(trained), "--option", "share=0.5"): "only a network's static form",
         (NAME, *words(trained), "--seed", "1"): "no trained checkpoint",
         (NAME, "--profile", str(trained / "tiny.toml"), "--results", str(tmp_path)): "no trained checkpoint",
     }

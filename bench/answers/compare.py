@@ -10,7 +10,7 @@ from typing import Any
 from bench.accuracy.intervals import Interval
 from bench.answers.table import print_table
 from bench.profiles import Profile
-from bench.registry import by_content
+from bench.registry import WEIGHTS, by_content
 from bench.tables.block import Block
 from bench.tables.blocks import blocks
 from bench.tables.comparison import Control, Line, compare, described
@@ -19,6 +19,7 @@ from bench.tables.newcomer import is_new, with_method
 from bench.tables.schema import Claim, Experiment, Table
 from bench.tables.speeds import Setting, Timed
 from bench.tables.standing import Standing, standings
+from bench.tables.starts import by_start
 from bench.tables.timings import Timing, timings
 from bench.tables.verdicts import Judgement
 
@@ -43,12 +44,13 @@ def answer(
     """
     broken: list[str] = []
     recorded = by_content(method, options)
-    found, timed = blocks(stores, broken), timings(stores, broken)
+    start = recorded.pop(WEIGHTS, None)
+    found, timed = by_start(blocks(stores, broken)), timings(stores, broken)
+    alike = [one for one in found if one.under(profile) and one.starts.get(method.rpartition("/")[2]) == start]
     forms = []
     for count in frames:
         own = Experiment.model_construct(method=method, options=recorded, frames=count)
-        here = [block for block in found if block.under(profile) and block.of(own)]
-        forms += [_form(own, block, timed, table) for block in here]
+        forms += [_form(own, block, timed, table) for block in alike if block.of(own)]
     return {
         "method": method,
         "options": dict(options),
@@ -60,14 +62,14 @@ def answer(
 
 
 def _form(own: Experiment, block: Block, timed: Sequence[Timing], table: Table | None) -> dict[str, Any]:
-    """The method at one number of frames, in one block."""
-    revision = block.revisions(own)[-1]
+    """The method at one number of frames, in one block; own: without the weights that it started from there."""
+    revision, asked = block.revisions(own)[-1], block.asked(own)
     form = {"frames": own.frames, "dataset": block.dataset, "block": block.name, "revision": revision}
     if not block.done(own, revision):
         return {**form, "seeds": [], "reason": block.reason(own, revision)}
     lines = compare(block, own.frames, timed)
-    line = next(line for line in lines if (line.method, line.options) == (own.method, own.options))
-    beside = [_standing(found) for found in standings(block, own, timed)]
+    line = next(line for line in lines if (line.method, line.options) == (asked.method, asked.options))
+    beside = [_standing(found) for found in standings(block, asked, timed)]
     claims = _claims(table, own, block, timed) if table else []
     return {**form, "seeds": sorted(block.done(own, revision)), **_figures(line), "beside": beside, "claims": claims}
 

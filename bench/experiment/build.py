@@ -35,7 +35,7 @@ def build_method(experiment: Experiment, profile: Profile, classes: int) -> Meth
         frames=experiment.frames,
         size=profile.size,
         classes=classes,
-        network_options={**_shrinking(experiment.method, profile), **for_network},
+        network_options={**network_options(experiment.method, profile), **for_network},
         **options,
     )
     for module in method.modules():
@@ -44,14 +44,15 @@ def build_method(experiment: Experiment, profile: Profile, classes: int) -> Meth
     return method.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _shrinking(method: str, profile: Profile) -> dict[str, Any]:
+def network_options(method: str, profile: Profile) -> dict[str, Any]:
     """Of the profile's network options those that the network under `method` takes.
 
     Raises:
         ExperimentError: an option that no network takes, or weights, on which identities could not hang.
     """
     if registry.WEIGHTS in profile.network:
-        raise ExperimentError(f"profile {profile.name}: network: weights are given by --option weights=FILE, in `reproduce` by --weights FILE")
+        given = "--option weights=FILE, in `reproduce` by --weights FILE"
+        raise ExperimentError(f"profile {profile.name}: network: weights are given by {given}")
     theirs, others = registry.split_options(method, profile.network)
     known = registry.network_options()
     for option in sorted(others.keys() - known):

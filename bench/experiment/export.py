@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.experiment.build import network_options
 from bench.experiment.plan import ExperimentError
 from bench.experiment.run import Run
 from bench.static import Static
@@ -15,11 +16,11 @@ def export(run: Run, out: Path) -> dict[str, Any]:
     """Writes the network that an experiment has trained to `out`, as `weights import` would; says what it is.
 
     Raises:
-        ExperimentError: it is no network's static form, or not trained to its end. Nothing is written.
+        ExperimentError: it is no network's static form, or not trained to its end.
         CheckpointError: its checkpoint cannot be read.
     """
     method, identity = run.method, run.identity
-    if not isinstance(method, Static):
+    if type(method) is not Static:
         raise ExperimentError(f"{identity.method}: only a network's static form has weights for others to start from")
     with run.lock() as held:
         if not held:
@@ -27,7 +28,7 @@ def export(run: Run, out: Path) -> dict[str, Any]:
         run.load_trained()
     said = {
         "network": identity.method,
-        "options": identity.options,
+        "options": {**network_options(identity.method, run.profile), **identity.options},
         "classes": len(run.dataset.test.classes),
         "parameters": sum(weight.numel() for weight in method.network.parameters()),
         "normalisation": {"mean": _each(method.spec.mean), "std": _each(method.spec.std)},

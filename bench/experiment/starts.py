@@ -1,7 +1,8 @@
-"""Planned experiments that start from files of weights."""
+"""Experiments that start from files of weights: which of the files each can start from."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,53 +10,93 @@ from pathlib import Path
 import torch
 
 from bench import registry
-from bench.experiment.build import build_method
+from bench.experiment.build import build_method, network_options
 from bench.experiment.plan import Experiment, ExperimentError, frozen
 from bench.profiles import Profile
-from bench.weights import network_of, networks_in
+from bench.weights import WeightsError, network_of, networks_in
 
-Planned = Sequence[tuple[Profile, Sequence[Experiment]]]
+Held = Mapping[str, Path]
+"""Files of weights, by the network that each is of."""
 
 
-def started(plans: Planned, files: Sequence[Path]) -> list[tuple[Profile, list[Experiment]]]:
-    """The plans, with each experiment starting from those of the files that it can start from, if there are any.
-
-    files: of `weights import` or `weights export`, which say whose weights they hold.
+def held_in(files: Sequence[Path]) -> Held:
+    """Files of `weights import` or `weights export`, which say whose weights they hold.
 
     Raises:
-        ExperimentError: a network could start from several files, or nothing from one of them.
-        WeightsError: a file is none of weights.
+        ExperimentError: two are of one network.
+        WeightsError: one is no such file.
     """
     held = {network_of(path): path for path in files}
     if len(held) < len(files):
         raise ExperimentError(f"weights: several of the files hold those of one network: {', '.join(map(str, files))}")
-    taken = {
-        (profile.name, one.method, one.options): _takes(one, profile) if held else set[str]()
-        for profile, experiments in plans
-        for one in experiments
-    }
-    for network in held.keys() - set[str]().union(*taken.values()):
-        raise ExperimentError(f"{held[network]}: holds the weights of {network}, from which nothing here starts")
+    return held
+
+
+def started(
+    plans: Sequence[tuple[Profile, Sequence[Experiment]]], held: Held
+) -> list[tuple[Profile, list[Experiment]]]:
+    """The plans, with each experiment starting from those of the files that it can start from, if there are any.
+
+    A network of another width than a file's stays as drawn, which is said on standard error.
+
+    Raises:
+        ExperimentError: a network could start from several files, or nothing from one of them.
+        RegistryError: a network cannot be built.
+    """
+    if not held:
+        return [(profile, list(experiments)) for profile, experiments in plans]
+    asked = {(profile.name, replace(one, seed=0)): profile for profile, experiments in plans for one in experiments}
+    found, unfit = dict[tuple[str, Experiment], Experiment](), list[str]()
+    for (name, one), profile in asked.items():
+        found[name, one], why = start(one, held, profile)
+        unfit += [why] if why else []
+    used = {path for one in found.values() for path in _files(one)}
+    for network, path in held.items():
+        if str(path) not in used:
+            said = next((why for why in unfit if str(path) in why), f"holds the weights of {network}")
+            raise ExperimentError(f"{path}: nothing here can start from it: {said.removeprefix(f'{path}: ')}")
+    for why in unfit:
+        print(f"as drawn: {why}", file=sys.stderr, flush=True)
     return [
-        (profile, [_from(one, held, taken[profile.name, one.method, one.options]) for one in experiments])
+        (profile, [replace(found[profile.name, replace(one, seed=0)], seed=one.seed) for one in experiments])
         for profile, experiments in plans
     ]
 
 
-def _takes(one: Experiment, profile: Profile) -> set[str]:
-    """The networks from whose weights an experiment can start."""
-    under = registry.under(one.method)
-    if under is None:
-        return networks_in(build_method(one, profile, classes=2))
-    with torch.device("meta"):
-        return {under, *networks_in(registry.build_network(under, frames=16, size=224, classes=2))}
+def start(one: Experiment, held: Held, profile: Profile) -> tuple[Experiment, str]:
+    """An experiment from the files that it can start from; as it is, and why, where their shapes are others.
 
-
-def _from(one: Experiment, held: Mapping[str, Path], taken: set[str]) -> Experiment:
-    files = [str(held[network]) for network in sorted(taken & held.keys())]
+    Raises:
+        ExperimentError: its network could start from several of them.
+    """
+    profile, under = profile.fitted_to(one.method), registry.under(one.method)
+    files = [str(held[network]) for network in sorted(_takes(one, under, profile) & held.keys())]
     if not files:
-        return one
-    alone = registry.under(one.method) is not None  # a network starts from one file, as its option has it
-    if alone and len(files) > 1:
+        return one, ""
+    if under is not None and len(files) > 1:  # a network's option has one
         raise ExperimentError(f"{one.method} could start from {' or '.join(files)}: give one of them")
-    return replace(one, options=frozen({**dict(one.options), registry.WEIGHTS: files[0] if alone else files}))
+    begun = replace(one, options=frozen({**dict(one.options), registry.WEIGHTS: files[0] if under else files}))
+    try:
+        _built(begun, under, profile)
+    except WeightsError as error:
+        return one, str(error)
+    return begun, ""
+
+
+def _takes(one: Experiment, under: str | None, profile: Profile) -> set[str]:
+    """The networks from whose weights an experiment can start."""
+    return networks_in(_built(one, under, profile)) | ({under} if under else set())
+
+
+def _built(one: Experiment, under: str | None, profile: Profile) -> torch.nn.Module:
+    """What starts from weights: the method, or, without any values, the network under it."""
+    if under is None:
+        return build_method(one, profile, classes=2)
+    options = {**network_options(one.method, profile), **registry.split_options(one.method, dict(one.options))[0]}
+    with torch.device("meta"):
+        return registry.build_network(under, frames=one.frames, size=profile.size, classes=2, **options)
+
+
+def _files(one: Experiment) -> list[str]:
+    given = dict(one.options).get(registry.WEIGHTS, ())
+    return [given] if isinstance(given, str) else list(given)

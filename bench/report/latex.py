@@ -231,7 +231,7 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
     heads = [Head("method", 0.25, False), Head("seeds", 0.05), *(Head(head, 0.7 / len(rest)) for head in rest)]
     rows = [row for line in lines for row in _line(line, kinds, scale)]
     caption = f"Comparison, {block.name}: {block.dataset}, {frames} frame{'' if frames == 1 else 's'}"
-    stem = _stem(f"comparison-{block.profile}-{block.apart}-{frames}f-{block.store}")
+    stem = _stem(f"comparison-{block.profile}-{block.apart}-{block.whence}-{frames}f-{block.store}")
     return Sheet(stem, [Part(caption, heads, rows)])
 
 

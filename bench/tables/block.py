@@ -44,9 +44,14 @@ class Block:
     @property
     def name(self) -> str:
         """For the head of a column."""
-        whence = " ".join(sorted({short(start) for start in self.starts.values()}))
-        told = (self.origin if self.mixed else "", self.apart, whence and f"from weights {whence}")
+        told = (self.origin if self.mixed else "", self.apart, self.whence)
         return f"{self.profile} ({', '.join(filter(None, told))})" if any(told) else self.profile
+
+    @property
+    def whence(self) -> str:
+        """What its runs started from, where that was not drawn."""
+        starts = sorted({short(start) for start in self.starts.values()})
+        return f"from weights {' '.join(starts)}" if starts else ""
 
     @property
     def own(self) -> list[Run]:
@@ -96,7 +101,7 @@ class Block:
         return answers(figures) if figures else None
 
     def asked(self, experiment: Experiment) -> Experiment:
-        """An experiment as it was run here: from the weights that its network started from."""
+        """An experiment that names no weights as it was run here: from those that its network started from."""
         start = self.starts.get(experiment.method.rpartition("/")[2])
         return experiment.model_copy(update={"options": experiment.options | {WEIGHTS: start}}) if start else experiment
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bench.registry import WEIGHTS
 from bench.tables.block import Block
 from bench.tables.comparison import described
 from bench.tables.rows import static_twin
@@ -52,11 +53,15 @@ def with_method(table: Table, method: str, blocks: Sequence[Block]) -> Table:
 
 
 def experiments(method: str, blocks: Sequence[Block]) -> list[Experiment]:
-    """Everything that is recorded of a method, failures too; options may be of any kind that JSON has."""
+    """Everything that is recorded of a method, failures too; options may be of any kind that JSON has.
+
+    Weights to start from are no option here: they belong to the block, as for printed rows.
+    """
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for identity in (run.record.identity for block in blocks for run in block.runs):
         if identity.method == method:
-            found[identity.frames, json.dumps(identity.options, sort_keys=True)] = identity.options
+            options = {key: value for key, value in identity.options.items() if key != WEIGHTS}
+            found[identity.frames, json.dumps(options, sort_keys=True)] = options
     keys = sorted(found)
     return [Experiment.model_construct(method=method, options=found[key], frames=key[0]) for key in keys]
 

@@ -12,10 +12,11 @@ from bench.tables.runs import Run
 
 
 def by_start(found: Sequence[Block]) -> list[Block]:
-    """Each block as one of weights as drawn, if it has such runs, and ones of stored weights.
+    """Each block as one of weights as drawn, if it has such runs, and of stored weights, if it has.
 
-    In these every network, or method without one, starts from the same files in all its runs, so that a row of a table
-    is measured, and a claim judged, by runs that started alike.
+    So a row of a table is measured, and a claim judged, by runs that started alike. Where every network, or method
+    without one, has one start, those of stored weights are one block; where any has several, nothing tells which of
+    them go together, and each start is one.
     """
     parts = [part for block in found for part in _parts(block)]
     share(parts)
@@ -23,17 +24,20 @@ def by_start(found: Sequence[Block]) -> list[Block]:
 
 
 def _parts(block: Block) -> list[Block]:
-    drawn, stored = list[Run](), list[Block]()
-    for run in block.runs:
-        who = run.record.identity
-        network, start = who.method.rpartition("/")[2], who.options.get(WEIGHTS)
-        if not isinstance(start, str):
-            drawn.append(run)
-            continue
-        fitting = [part for part in stored if part.starts.get(network, start) == start]
-        if not fitting:
-            stored.append(replace(block, runs=[], starts={}))
-        part = fitting[0] if fitting else stored[-1]
-        part.starts[network] = start
-        part.runs.append(run)
-    return [replace(block, runs=drawn)] * bool(drawn) + stored
+    runs = {start: [run for run in block.runs if _start(run) == start] for start in {*map(_start, block.runs)}}
+    drawn, stored = runs.pop("", []), [runs[start] for start in sorted(runs)]
+    starts: dict[str, set[str]] = {}
+    for run in (run for part in stored for run in part):
+        starts.setdefault(_network(run), set()).add(_start(run))
+    if stored and all(len(own) == 1 for own in starts.values()):
+        stored = [[run for run in block.runs if _start(run)]]
+    begun = [replace(block, runs=part, starts={_network(run): _start(run) for run in part}) for part in stored]
+    return [replace(block, runs=drawn)] * bool(drawn) + begun
+
+
+def _start(run: Run) -> str:
+    return str(run.record.identity.options.get(WEIGHTS, ""))
+
+
+def _network(run: Run) -> str:
+    return run.record.identity.method.rpartition("/")[2]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 from tables.clocked import store, timing
 
+from bench import profiles
+from bench.answers.compare import answer
+from bench.report import latex
+from bench.report.content import gather
+from bench.report.figures.pareto import pareto
 from bench.tables import load
 from bench.tables.blocks import blocks
 from bench.tables.join import Joined, join
+from bench.tables.newcomer import is_new, with_method
+from bench.tables.paths import published
 from bench.tables.starts import by_start
 from bench.tables.timings import timings
 
@@ -39,15 +48,72 @@ def test_a_row_is_measured_beside_the_network_that_started_alike(write, tmp_path
     assert [len(row.block.own) for row in (drawn, stored)] == [6, 6]  # none is counted twice
 
 
-def test_weights_of_one_network_are_apart_and_those_of_several_together(write, tmp_path: Path) -> None:
+def test_networks_with_one_start_each_are_together_and_where_one_has_several_each_start_is_apart(
+    write, tmp_path: Path
+) -> None:
+    def found() -> dict[str, dict[str, str]]:
+        return {block.name: block.starts for block in by_start(blocks([("runs", tmp_path / "runs")]))}
+
     write(options={"weights": ONE})
     write(method="i3d", options={"weights": OTHER})
-    write(options={"weights": OTHER}, seed=1)
-    (whole,) = blocks([("runs", tmp_path / "runs")])
-    found = by_start([whole])
-    assert [block.starts for block in found] == [{STATIC: ONE, "i3d": OTHER}, {STATIC: OTHER}]
-    assert [block.name for block in found] == ["p (from weights aaaaaa bbbbbb)", "p (from weights bbbbbb)"]
-    assert whole.starts == {} and len(whole.runs) == 3  # where methods are compared, all are there
+    assert found() == {"p (from weights aaaaaa bbbbbb)": {STATIC: ONE, "i3d": OTHER}}
+    write(options={"weights": OTHER}, seed=1)  # whichever of them belongs to i3d's, nobody can tell
+    assert found() == {
+        "p (from weights aaaaaa)": {STATIC: ONE},
+        "p (from weights bbbbbb)": {STATIC: OTHER, "i3d": OTHER},
+    }
+
+
+def test_a_new_methods_row_is_measured_by_each_start_in_its_own_block(write, tmp_path: Path) -> None:
+    for options, cost in (({}, 1), ({"weights": ONE}, 2), ({"weights": OTHER}, 3)):
+        write({"cost": 10 * 10**9}, options=options)
+        write({"cost": cost * 10**9}, method=f"mine/{STATIC}", options=options)
+    found = by_start(blocks([("runs", tmp_path / "runs")]))
+    table = join(with_method(load("table1"), f"mine/{STATIC}", found), found)
+    (row,) = (row for row in table.table.rows if is_new(row.id))
+    assert row.experiment and row.experiment.options == {}
+    cells = [measured.cells["gflops_avg"].found for measured in table.rows[row.id]]
+    assert [cell and cell.value for cell in cells] == [1.0, 2.0, 3.0]
+
+
+def test_pictures_and_sheets_of_blocks_that_started_otherwise_are_apart(write, tmp_path: Path) -> None:
+    for options in ({}, {"weights": ONE}):
+        write(options=options)
+        write({"cost": 5 * 10**8}, method=DYNAMIC, options={**SPACE, **options})
+    content = gather(published(), [("yours", tmp_path / "runs")])
+    compared = [entry for entry in content.compared if entry[0].profile == "p"]
+    assert len(compared) == 2 and {len(lines) for _, _, lines in compared} == {2}
+    names = [picture.id for picture in pareto(content) if picture.id.startswith("pareto-p-")]
+    assert len({*names}) == len(names) == 2
+    sheets = [path.name for path in latex.write(content, tmp_path / "tables")]
+    assert len({*sheets}) == len(sheets) and len([name for name in sheets if name.startswith("comparison-p-")]) == 2
+
+
+def test_compare_puts_a_method_beside_what_started_alike(write, tmp_path: Path) -> None:
+    """Its answer and the page say the same of it."""
+    profile, file = profiles.load("digits"), tmp_path / "w.safetensors"
+    file.write_bytes(b"weights")
+    start = {"weights": f"sha256:{hashlib.sha256(b'weights').hexdigest()}"}
+    who = {"profile": "digits", "setting": profile.setting}
+    for seed in range(3):
+        write({"cost": 10**9}, seed=seed, **who)
+        write({"cost": 6 * 10**8}, method=f"mine/{STATIC}", options={"price": 1, **start}, seed=seed, **who)
+    stores = [("yours", tmp_path / "runs")]
+
+    def answered() -> dict[str, Any]:
+        given = {"price": 1, "weights": str(file)}
+        (form,) = answer(f"mine/{STATIC}", given, profile, [8], load("table1"), stores)["forms"]
+        return form
+
+    form = answered()
+    assert form["seeds"] == [0, 1, 2] and form["beside"] == []
+    assert {claim["verdict"] for claim in form["claims"] if claim["statistic"] == "cost_ratio"} == {"not run"}
+    for seed in range(3):
+        write({"cost": 8 * 10**8}, options=start, seed=seed, **who)
+    form = answered()
+    assert [one["against"] for one in form["beside"]] == [STATIC]
+    (claim,) = (claim for claim in form["claims"] if claim["statistic"] == "cost_ratio")
+    assert claim["verdict"] == "holds" and round(claim["value"], 9) == 0.75
 
 
 def test_a_speed_is_of_the_network_that_started_alike(write, tmp_path: Path) -> None:

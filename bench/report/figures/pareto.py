@@ -92,7 +92,7 @@ def leading_picture(drawn: Sequence[Picture], compared: Sequence[tuple[Block, in
 
 
 def _stem(block: Block, frames: int) -> str:
-    return slug(block.profile, block.apart, f"{frames}f", block.store)
+    return slug(block.profile, block.apart, block.whence, f"{frames}f", block.store)
 
 
 def _family(method: str) -> str:
