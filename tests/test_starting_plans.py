@@ -69,7 +69,9 @@ def test_a_network_of_another_width_stays_as_drawn_and_says_so(
     begun = {(one.method, "width" in dict(one.options)): "weights" in dict(one.options) for one in found}
     assert begun == {("r2plus1d_18", False): True, ("r2plus1d_18", True): False, ("vared/r2plus1d_18", False): True}
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith(f"as drawn: {file}: stem.0.weight has shape")
+    assert said.count("\n") == 1 and said.startswith(
+        f"r2plus1d_18 width=7, 8 frames: weights as drawn: {file}: stem.0.weight has shape"
+    )
     assert [len(experiments) for _, experiments in plans] == [
         len(experiments) for _, experiments in started(plans, held_in([file]))
     ]

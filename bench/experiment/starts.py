@@ -46,17 +46,17 @@ def started(
     if not held:
         return [(profile, list(experiments)) for profile, experiments in plans]
     asked = {(profile.name, replace(one, seed=0)): profile for profile, experiments in plans for one in experiments}
-    found, unfit = dict[tuple[str, Experiment], Experiment](), list[str]()
+    found, unfit = dict[tuple[str, Experiment], Experiment](), dict[str, str]()
     for (name, one), profile in asked.items():
         found[name, one], why = start(one, held, profile)
-        unfit += [why] if why else []
+        unfit |= {one.label.rpartition(", seed")[0]: why} if why else {}
     used = {path for one in found.values() for path in _files(one)}
     for network, path in held.items():
         if str(path) not in used:
-            said = next((why for why in unfit if str(path) in why), f"holds the weights of {network}")
+            said = next((why for why in unfit.values() if str(path) in why), f"holds the weights of {network}")
             raise ExperimentError(f"{path}: nothing here can start from it: {said.removeprefix(f'{path}: ')}")
-    for why in unfit:
-        print(f"as drawn: {why}", file=sys.stderr, flush=True)
+    for label, why in unfit.items():
+        print(f"{label}: weights as drawn: {why}", file=sys.stderr, flush=True)
     return [
         (profile, [replace(found[profile.name, replace(one, seed=0)], seed=one.seed) for one in experiments])
         for profile, experiments in plans
