@@ -153,6 +153,11 @@ def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, WEIGHTS: ",".join(f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents)}
 
 
+def without_start(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options but for weights to start from."""
+    return {key: value for key, value in options.items() if key != WEIGHTS}
+
+
 def short(start: object) -> str:
     """Weights to start from, as `by_content` has them, in few letters for people."""
     return "+".join(part.removeprefix("sha256:")[:6] for part in str(start).split(","))

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -25,7 +24,7 @@ from bench.inspection.run import inspect
 from bench.inspection.settings import Settings
 from bench.profiles import Profile
 from bench.records import Record
-from bench.registry import WEIGHTS
+from bench.registry import without_start
 from bench.report import render
 from bench.speed.measure import measure
 from bench.speed.pair import Job, Setting, job
@@ -174,13 +173,8 @@ def run_all(
 def inspect_all(profile: Profile, experiments: Sequence[Experiment], results: Path, data_root: Path | None) -> None:
     """Looks into what was trained, where a published table or figure is about the inside of a network."""
     asked = inspected_rows()
-    chosen = [one for one in experiments if (one.method, one.frames, _but_start(one)) in asked]
+    chosen = [one for one in experiments if (one.method, one.frames, without_start(dict(one.options))) in asked]
     _one_by_one("inspected", [(one, partial(_look, one, profile, results, data_root)) for one in chosen])
-
-
-def _but_start(one: Experiment) -> dict[str, Any]:
-    """Its options, but for weights to start from."""
-    return {key: value for key, value in one.options if key != WEIGHTS}
 
 
 def time_all(timed: Sequence[tuple[Experiment, Job]], results: Path, data_root: Path | None) -> None:

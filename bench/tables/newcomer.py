@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bench.registry import WEIGHTS
+from bench.registry import without_start
 from bench.tables.block import Block
 from bench.tables.comparison import described
 from bench.tables.rows import static_twin
@@ -60,7 +60,7 @@ def experiments(method: str, blocks: Sequence[Block]) -> list[Experiment]:
     found: dict[tuple[int, str], dict[str, Any]] = {}
     for identity in (run.record.identity for block in blocks for run in block.runs):
         if identity.method == method:
-            options = {key: value for key, value in identity.options.items() if key != WEIGHTS}
+            options = without_start(identity.options)
             found[identity.frames, json.dumps(options, sort_keys=True)] = options
     keys = sorted(found)
     return [Experiment.model_construct(method=method, options=found[key], frames=key[0]) for key in keys]
