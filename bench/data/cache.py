@@ -115,10 +115,10 @@ class Cache:
                 frames = [found[place : place + 1].numpy() for place in places.tolist()]
                 if [zlib.crc32(frame) for frame in frames] != [sums[place] for place in places]:
                     raise ValueError
-        except OSError:  # it is not there, or cannot be read just now
-            return None
         except (SafetensorError, ValueError):
             self._drop(path)
+            return None
+        except (OSError, RuntimeError):  # not there, not to be read, or gone when torch opens it again
             return None
         with suppress(OSError):
             os.utime(path)  # in use
