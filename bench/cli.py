@@ -38,7 +38,8 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             stop("interrupted; what is finished is stored, and the same command goes on from there", 130)
         except SystemExit as error:
-            if isinstance(error.code, int) and error.code > 128:  # of ours, on a signal
+            of_ours = isinstance(error.code, int) and error.code > 128  # on a signal
+            if of_ours or isinstance(error.__context__, BrokenPipeError):  # of rich, when `| head` has read enough
                 raise
             stop(f"a method ended the program: SystemExit: {error.code}; nothing was recorded", 2)
         except Exception as error:

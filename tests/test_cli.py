@@ -108,6 +108,14 @@ def test_every_command_has_help_with_an_example_of_itself(command: str) -> None:
     assert f"Example: vared-bench {command}" in result.stdout
 
 
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "bench", "speed", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert not process.stderr.read()
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from bench.cli import app; app(['--help'], standalone_mode=False)\n"
