@@ -8,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +23,9 @@ from bench.report.figures.labels import Box, around, choose
 from bench.report.figures.motion import Curve
 from bench.report.figures.motion import _draw as _motion
 from bench.report.figures.pareto import pareto
-from bench.report.figures.points import Panel, Point, enlarge, front
+from bench.report.figures.points import Panel, Point, draw, enlarge, front
 from bench.report.figures.speed import _grouped, speeds
-from bench.report.figures.style import VARIABLES, clean, look, mark, wrapped
+from bench.report.figures.style import VARIABLES, clean, look, mark, place, sheet, wrapped
 from bench.report.figures.training import _thinned, training
 from bench.report.logs import Log, LogError, read_log
 from bench.tables import published
@@ -147,6 +148,31 @@ def test_a_label_moves_aside_where_its_place_is_taken() -> None:
     (moved,) = choose([(50, 50, 10)], [free], Box(0, 0, 100, 100))
     (least,) = choose([(50, 50, 10)], [Box(0, 0, 100, 100)], Box(0, 0, 100, 100))
     assert free.left > 50 > moved.right and least == free
+
+
+@pytest.mark.parametrize("better", ["less", "more"])
+def test_no_line_runs_through_a_label(better: Literal["less", "more"]) -> None:
+    spots = [(0.31, 33.6), (0.356, 35.9)] if better == "less" else [(0.31, 35.9), (0.356, 33.6)]
+    points = [
+        Point(
+            str(n),
+            mark(n),
+            Interval(x, x - 0.01, x + 0.01),
+            Interval(y, y - 1, y + 1),
+            name="a_network, search space 2",
+        )
+        for n, (x, y) in enumerate(spots)
+    ]
+    with look("test"):
+        figure = sheet(200)
+        axes = place(figure, 40, 20, 400, 160)
+        draw(axes, Panel("", "", "", points, better))
+        figure.canvas.draw()
+    labels = [text.get_window_extent().padded(-1) for text in axes.texts]
+    assert len(labels) == 2
+    for line in axes.lines:
+        path = line.get_path().transformed(line.get_transform())
+        assert not any(path.intersects_bbox(label, filled=False) for label in labels)
 
 
 def test_only_points_too_close_to_tell_apart_are_enlarged() -> None:

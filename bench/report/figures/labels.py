@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import hypot
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.report.figures.style import EM, SMALL
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 _MARK = 4.0
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _DISTANCES = (6.0, 11.0, 17.0, 24.0, 32.0, 42.0)
+_FAR = 11.0
+"""From here on a text is joined to its point."""
 
 
 class Box(NamedTuple):
@@ -22,6 +25,10 @@ class Box(NamedTuple):
     bottom: float
     right: float
     top: float
+
+    def nearest(self, x: float, y: float) -> tuple[float, float]:
+        """The place in it that is nearest to a point."""
+        return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
     def overlap(self, other: Box) -> float:
         """The area in common."""
@@ -89,8 +96,9 @@ def write(axes: Axes, labels: Sequence[Label], taken: Sequence[Box] = ()) -> Non
     back = axes.transData.inverted()
     for label, box, (x, y) in zip(labels, boxes, at, strict=True):
         middle = ((box.left + box.right) / 2, (box.bottom + box.top) / 2)
-        if abs(middle[0] - x) > 14 or abs(middle[1] - y) > 14:
-            ends = back.transform([(x, y), middle])
+        edge = box.nearest(x, y)
+        if hypot(edge[0] - x, edge[1] - y) > _FAR:
+            ends = back.transform([(x, y), edge])
             axes.plot(*ends.T, color=label.colour, linewidth=0.5, zorder=1.5)
         place = back.transform(middle)
         axes.text(place[0], place[1], label.text, ha="center", va="center", fontsize=SMALL, zorder=4)

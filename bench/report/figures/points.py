@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from bench.accuracy.intervals import Interval
@@ -71,6 +72,15 @@ def front(points: Sequence[Point], better: Better) -> list[Point]:
     return found[::sign]
 
 
+def _steps(best: Sequence[Point], better: Better) -> list[XY]:
+    """The line of a front by its corners: what its points reach for x and less, or more where more is better."""
+    places = [(point.x.value, point.y.value) for point in best]
+    found = places[:1]
+    for (left, low), (right, up) in pairwise(places):
+        found += [(right, low) if better == "less" else (left, up), (right, up)]
+    return found
+
+
 def draw(axes: Axes, panel: Panel) -> None:
     """Draws a panel."""
     _limit(axes, panel)
@@ -78,17 +88,14 @@ def draw(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.across)
     axes.set_ylabel(panel.up)
     grid(axes)
-    best = front(panel.points, panel.better)
-    steps = "steps-post" if panel.better == "less" else "steps-pre"
-    axes.plot(
-        [p.x.value for p in best], [p.y.value for p in best], color=SOFT, linewidth=0.9, drawstyle=steps, zorder=1
-    )
+    steps = _steps(front(panel.points, panel.better), panel.better)
+    axes.plot(*zip(*steps, strict=True), color=SOFT, linewidth=0.9, zorder=1)
     _points(axes, panel.points)
     if panel.window:
         _frame(axes, panel.window)
     shown = [p for p in panel.points if not (panel.window and _inside(p, panel.window))]
     labels = [Label(p.label(len(panel.points)), p.x.value, p.y.value, p.mark.colour) for p in shown]
-    write(axes, labels, _taken(axes, panel.points))
+    write(axes, labels, _taken(axes, panel.points, [*pairwise(steps)]))
 
 
 def enlarge(panel: Panel) -> list[Panel]:
@@ -192,9 +199,9 @@ def _strokes(axes: Axes, strokes: Sequence[Stroke], colour: str, width: float) -
         axes.add_collection(LineCollection(strokes, colors=colour, linewidths=width, zorder=1.5), autolim=False)
 
 
-def _taken(axes: Axes, points: Sequence[Point]) -> list[Box]:
-    """What labels may not cover: marks, intervals and controls, in points."""
-    strokes = [stroke for point in points for stroke in _intervals(point)]
+def _taken(axes: Axes, points: Sequence[Point], lines: Sequence[Stroke]) -> list[Box]:
+    """What labels may not cover: marks, intervals, controls, and these straight lines, in points."""
+    strokes = [*lines, *(stroke for point in points for stroke in _intervals(point))]
     ends = [axes.transData.transform(stroke) for stroke in strokes]
-    found = [Box(*(start - 1), *(end + 1)) for start, end in ends]
+    found = [Box(*(each.min(0) - 1), *(each.max(0) + 1)) for each in ends]
     return found + [around(*axes.transData.transform(place)) for point in points for place in point.controls]
