@@ -27,7 +27,7 @@ from bench.regression.costs import Costs, Entry
 from bench.regression.gate import Result, Tree, against_lock, alternate
 from bench.regression.judgement import LEAST, Pair, judge
 from bench.regression.speed_lock import SpeedLock, measure_lock
-from bench.regression.timing import REFERENCE, GateError, Setting, Timed, gated_policies, run_speed
+from bench.regression.timing import REFERENCE, DisturbedError, GateError, Setting, Timed, gated_policies, run_speed
 from bench.regression.worktree import NoBaseError, resolve, same_code, worktree
 
 SLOWER = math.log(0.9)
@@ -131,6 +131,32 @@ def test_what_fails_is_unclear_and_says_why() -> None:
     assert result.status == "unclear" and gate.described(result).endswith("2: no such method")
 
 
+def busy(lost: set[int]) -> Callable[[Tree], float]:
+    """Measurements with noise, of which these, by number, are disturbed."""
+    clock, quiet = itertools.count(), machine(0, SLOWER, 0.01)
+
+    def timed(tree: Tree) -> float:
+        if next(clock) in lost:
+            raise DisturbedError("m: the machine was busy")
+        return quiet(tree)
+
+    return timed
+
+
+def test_a_disturbed_round_is_left_out_and_the_judgement_stands() -> None:
+    result = alternate("m", busy({1, 9}))
+    assert result.status == "regressed" and not result.reason
+    assert len(result.base) == len(result.change) == 4  # of six
+    lock = [(0.3, 0.3)] * 4
+    assert alternate("m", busy({0}), lock).base == lock
+
+
+def test_a_machine_disturbed_in_every_round_is_no_verdict() -> None:
+    for lost in (set(range(99)), set(range(4, 99))):  # none whole; one, which is too few
+        result = alternate("m", busy(lost))
+        assert result.status == "unclear" and result.reason == "m: the machine was busy"
+
+
 def a_lock(device: str = "here", **changes: dict[str, int]) -> SpeedLock:
     setting = {"frames": 8, "batch": 4, "rounds": 24} | changes.get("setting", {})
     return SpeedLock(device=device, setting=setting, methods={"m": [(0.3, 0.31), (0.31, 0.3), (0.3, 0.31)]})
@@ -195,6 +221,7 @@ def test_a_measurement_runs_the_code_of_its_tree(tmp_path: Path, monkeypatch: py
     ("body", "says"),
     [
         ("sys.exit('error: no method m')", "m: speed ended with 1: error: no method m"),
+        ("print(json.dumps({'doubtful': True})); sys.exit('error: busy')", "m: speed ended with 1: error: busy"),
         ("print('hello')", "m: speed gave no ratio: JSONDecodeError"),
         ("print(json.dumps({'device': 'toy', 'ratio': None}))", "m: speed gave no ratio: TypeError"),
         ("print(json.dumps({'device': 'toy', 'ratio': {'median': 0}}))", "m: speed gave no ratio: ValueError"),
@@ -209,6 +236,7 @@ def test_a_measurement_that_fails_is_one_line(
     with pytest.raises(GateError) as error:
         run_speed(Setting(), {"m": "learned"}, tmp_path)(toy(tmp_path / "tree", body=body), "m")
     assert str(error.value).startswith(says) and "\n" not in str(error.value)
+    assert isinstance(error.value, DisturbedError) == ("doubtful" in body)
 
 
 def git(folder: Path, *words: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bench.regression.judgement import Judgement, Pair, judge
 from bench.regression.speed_lock import SpeedLock
-from bench.regression.timing import GateError, Setting, Time
+from bench.regression.timing import DisturbedError, GateError, Setting, Time
 
 ROUNDS = 2, 6
 """At least, and at most where the noise asks for more. In each, both trees are measured twice."""
@@ -40,27 +40,41 @@ class Result:
 
 
 def alternate(method: str, timed: Callable[[Tree], float], locked: Sequence[Pair] = ()) -> Result:
-    """Rounds of base, change, change, base and the reverse, until settled; with `locked`, of the change alone."""
-    result = Result(method, list(locked))
+    """Rounds of base, change, change, base and the reverse, until settled; with `locked`, of the change alone.
+
+    A round in which the machine was disturbed is left out; if too few are left, the disturbance is the reason.
+    """
+    result, disturbance = Result(method, list(locked)), ""
     least, most = ROUNDS
-    for number in range(most):
-        order: tuple[Tree, ...] = ("base", "change", "change", "base")
-        if number % 2:
-            order = ("change", "base", "base", "change")
-        times: dict[Tree, list[float]] = {"base": [], "change": []}
+    for _ in range(most):
         try:
-            for tree in order:
-                if tree == "change" or not locked:
-                    times[tree].append(timed(tree))
+            base, change = _round(timed, len(result.change), alone=bool(locked))
+        except DisturbedError as error:
+            disturbance = str(error)
+            continue
         except GateError as error:
             result.reason = str(error)
             return result
-        result.change.append((times["change"][0], times["change"][1]))
-        if not locked:
-            result.base.append((times["base"][0], times["base"][1]))
-        if number + 1 >= least and result.judgement and result.judgement.settled:
+        result.base += base
+        result.change += change
+        if len(result.change) >= least and result.judgement and result.judgement.settled:
             break
+    if len(result.change) < least:
+        result.reason = disturbance
     return result
+
+
+def _round(timed: Callable[[Tree], float], number: int, alone: bool) -> tuple[list[Pair], list[Pair]]:
+    """The pair of the base, none where the change is timed alone, and that of the change."""
+    order: tuple[Tree, ...] = ("base", "change", "change", "base")
+    if number % 2:
+        order = ("change", "base", "base", "change")
+    times: dict[Tree, list[float]] = {"base": [], "change": []}
+    for tree in order:
+        if tree == "change" or not alone:
+            times[tree].append(timed(tree))
+    base, change = ([(each[0], each[1])] if each else [] for each in times.values())
+    return base, change
 
 
 def against_commit(timed: Time, methods: Sequence[str], root: Path, base: Path, tell: Tell) -> list[Result]:

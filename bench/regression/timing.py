@@ -31,6 +31,10 @@ class GateError(Exception):
     """A speed could not be measured; one line says why."""
 
 
+class DisturbedError(GateError):
+    """The machine did something else meanwhile: another measurement may do."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the speed command is told. rounds: of one measurement."""
@@ -52,7 +56,8 @@ Time = Callable[[Path, str], Timed]
 """(a tree's folder, a method) -> one measurement there.
 
 Raises:
-    GateError: there is none.
+    DisturbedError: the machine was busy with something else.
+    GateError: there is none for another reason.
 """
 
 
@@ -79,12 +84,21 @@ def run_speed(setting: Setting, policies: Mapping[str, str], scratch: Path) -> T
 def _answer(method: str, done: subprocess.CompletedProcess[str]) -> Timed:
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise GateError(f"{method}: speed ended with {done.returncode}: {last}")
+        kind = DisturbedError if _doubtful(done.stdout) else GateError
+        raise kind(f"{method}: speed ended with {done.returncode}: {last}")
     try:
         answer = json.loads(done.stdout)
         return Timed(str(answer["device"]), math.log(answer["ratio"]["median"]))
     except (ValueError, TypeError, KeyError) as error:
         raise GateError(f"{method}: speed gave no ratio: {type(error).__name__}: {error}") from None
+
+
+def _doubtful(answer: str) -> bool:
+    """Whether an answer is of a timing that failed because the machine was busy."""
+    try:
+        return bool(json.loads(answer)["doubtful"])
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def gated_policies(setting: Setting) -> dict[str, str]:
