@@ -15,6 +15,7 @@ from bench.tables.comparison import accuracies, described
 from bench.tables.schema import Claim, Experiment
 from bench.tables.speed_truth import SpeedLine
 from bench.tables.undecided import main_rows
+from bench.tables.verdicts import FEWEST_SEEDS
 
 ABOUT = {"cost_ratio": "multiply-adds"}
 """What a statistic is of, where its own name does not say so."""
@@ -38,12 +39,17 @@ def bottom_line(content: Content) -> list[str]:
     blocks = [block for block in content.found if not block.smoke and most_seeds(block)]
     pairs = {block.name: told for block in blocks if (told := _pair(content, block))}
     first = max((block for block in blocks if block.name in pairs), key=most_seeds, default=None)
-    chosen = [block for block in blocks if block.name in pairs and (block is first or block.folds)]
+    chosen = [block for block in blocks if block.name in pairs and (block is first or _enough(block))]
     found = [*_tested(content, blocks)] if blocks else []
-    for block in sorted(chosen, key=lambda block: block is not first):
+    for block in sorted(chosen, key=lambda block: (block is not first, first and block.dataset != first.dataset)):
         found += [pairs[block.name], *_undecided(content, block)]
     found += [told for block in chosen for told in _clocked(content, block)]
     return [*found, *_timed(at_points(content.speeds, True))]
+
+
+def _enough(block: Block) -> bool:
+    """Whether something follows from it: all folds were run or, where there are none, enough seeds."""
+    return bool(block.folds) or (not block.part and most_seeds(block) >= FEWEST_SEEDS)
 
 
 def _tested(content: Content, blocks: Sequence[Block]) -> Iterator[str]:

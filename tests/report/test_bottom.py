@@ -111,6 +111,16 @@ def test_the_speed_of_the_trained_main_row_stands_with_its_verdict(pair, tmp_pat
     assert "×0.500 (" in line and "3 seeds) of the static network" in line and line.endswith("does not hold.")
 
 
+def test_another_profile_of_the_same_data_stands_with_three_seeds(pair, tmp_path: Path) -> None:
+    pair(seeds=4)
+    pair("digits_wide", seeds=2)
+    assert told(tmp_path).count("beside r2plus1d_18,") == 1
+    pair("digits_wide")
+    found = told(tmp_path)
+    assert found.count("beside r2plus1d_18,") == 2
+    assert found.index("(profile digits)") < found.index("(profile digits_wide)")
+
+
 def test_real_video_stands_where_all_folds_are_there(pair, write, tmp_path: Path) -> None:
     """One fold is no result of the data set; it is told with what was tested, and no more."""
     pair()
