@@ -24,7 +24,7 @@ from bench.experiment.plan import Experiment
 from bench.policy import matched
 from bench.regression import check, costs, gate, speed_lock, timing
 from bench.regression.costs import Costs, Entry
-from bench.regression.gate import Result, Tree, against_lock, alternate
+from bench.regression.gate import Result, Tree, against_commit, against_lock, alternate
 from bench.regression.judgement import LEAST, Pair, judge
 from bench.regression.speed_lock import SpeedLock, measure_lock
 from bench.regression.timing import REFERENCE, DisturbedError, GateError, Setting, Timed, gated_policies, run_speed
@@ -86,18 +86,46 @@ def machine(seed: int, slower: float, sigma: float, disturbed: float = 0.0) -> C
     return timed
 
 
+def gated(seeds: int, slower: float, sigma: float, disturbed: float) -> list[str]:
+    """What the gate says of so many pairs of trees, each on a machine of its own."""
+    machines = {str(seed): machine(seed, slower, sigma, disturbed) for seed in range(seeds)}
+
+    def timed(tree: Path, method: str) -> Timed:
+        return Timed("here", machines[method]("change" if tree == Path("change") else "base"))
+
+    results = against_commit(timed, list(machines), Path("change"), Path("base"), lambda line: None)
+    return [result.status for result in results]
+
+
 @pytest.mark.parametrize(("sigma", "disturbed"), [(0.002, 0), (0.01, 0), (0.02, 0), (0.01, 0.05)])
 def test_a_planted_slow_down_is_found_every_time(sigma: float, disturbed: float) -> None:
-    found = [alternate("m", machine(seed, SLOWER, sigma, disturbed)).status for seed in range(20)]
-    assert found == ["regressed"] * 20
+    assert gated(20, SLOWER, sigma, disturbed) == ["regressed"] * 20
 
 
 @pytest.mark.parametrize(("sigma", "disturbed"), [(0.002, 0), (0.01, 0), (0.02, 0), (0.04, 0), (0.1, 0), (0.02, 0.1)])
-def test_twenty_runs_of_equals_raise_no_alarm(sigma: float, disturbed: float) -> None:
-    found = [alternate("m", machine(seed, 0, sigma, disturbed)) for seed in range(20)]
-    assert "regressed" not in {result.status for result in found}
+def test_hundreds_of_runs_of_equals_raise_no_alarm(sigma: float, disturbed: float) -> None:
+    found = gated(400, 0, sigma, disturbed)
+    assert "regressed" not in found
     if sigma <= 0.02:
-        assert {result.status for result in found} == {"fine"}
+        assert found.count("fine") > 390
+
+
+def test_an_alarm_stands_only_if_a_second_series_raises_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "ROUNDS", (2, 2))
+
+    def told(series: list[float]) -> tuple[str, list[str]]:
+        """series: by how much the change is slower in each."""
+        lines, calls = list[str](), itertools.count()
+
+        def timed(tree: Path, method: str) -> Timed:
+            return Timed("here", series[next(calls) // 4] if tree == Path("change") else 0.0)
+
+        (result,) = against_commit(timed, ["m"], Path("change"), Path("base"), lines.append)
+        return result.status, lines
+
+    assert told([SLOWER, SLOWER])[0] == "regressed"
+    status, lines = told([SLOWER, 0.0])
+    assert status == "fine" and "regressed" in lines[0] and lines[0].endswith("measured once more")
 
 
 @pytest.mark.parametrize("drift", [-0.05, 0.05])
