@@ -112,7 +112,7 @@ def against_lock(timed: Time, methods: Sequence[str], root: Path, lock: SpeedLoc
 def _each(methods: Sequence[str], one: Callable[[str], Result], tell: Tell) -> list[Result]:
     """One method after the other, a line each; slower is only what is so in a second series of rounds as well.
 
-    By a single series, one of 60 judgements of equals on a busy machine was an alarm: 99 % allow that, and CI does not.
+    One series was not enough: of 60 judgements of equal trees one was an alarm, on a busy machine (docs/speed.md).
     """
     results, started = list[Result](), time.monotonic()
     for number, method in enumerate(methods, 1):
