@@ -191,7 +191,7 @@ def class_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
         raise NotMeasuredError("there is a single class")
     sums = np.zeros((len(row), sources, len(labels)))
     for own, run in zip(sums, row, strict=True):
-        np.add.at(own, (codes, targets), unit_shares(run).mean(axis=1).to_numpy())
+        np.add.at(own, (codes, targets), run.levelled(unit_shares(run).mean(axis=1)).to_numpy())
     counts = np.zeros((sources, len(labels)))
     np.add.at(counts, (codes, targets), 1)
     return _spread(sums, counts)
@@ -267,7 +267,7 @@ def class_range(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     """
     targets = _classes(row)
     codes, sources = _codes(row)
-    values = [np.asarray(100 * computed_share(run), np.float64) for run in row]
+    values = [np.asarray(100 * run.levelled(computed_share(run)), np.float64) for run in row]
     ordered = [
         [np.flatnonzero(targets == label)[np.argsort(own[targets == label])] for label in np.unique(targets)]
         for own in values

@@ -50,6 +50,10 @@ class Folded(Run):
         tables = [run.samples.set_index(run.samples.index + APART * (fold_of(run.record) or 0)) for run in self.folds]
         return pd.concat(tables)
 
+    def levelled(self, values: pd.Series[float]) -> pd.Series[float]:
+        """Every fold's values moved to the mean of all: each has a network of its own, and may cost more as a whole."""
+        return values - values.groupby(values.index // APART).transform("mean") + values.mean()
+
     @cached_property
     def inspection(self) -> Inspection | None:
         """That of the first of its folds that was looked into, its clips numbered as in `samples`.

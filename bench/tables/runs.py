@@ -61,6 +61,10 @@ class Run:
         """
         return standard(self.path.parent, self.record.identity)
 
+    def levelled(self, values: pd.Series[float]) -> pd.Series[float]:
+        """A figure of its test videos without what trained networks differ by: as it is, since all met one network."""
+        return values
+
     @property
     def classifies(self) -> bool:
         """Whether its data ask for classes; of boxes and masks a video has no class of its own."""

@@ -160,8 +160,14 @@ def _pooled(name: Name) -> Runner:
     return difference
 
 
-def _cost_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+def _cost(row: Sequence[Run]) -> pd.DataFrame:
+    """What each video costs beside others that met the same network: one column a run."""
     cost = per_video(row, "cost")
+    return pd.concat([run.levelled(cost[number]) for number, run in enumerate(row)], axis=1)
+
+
+def _cost_spread(row: Sequence[Run], against: Sequence[Run]) -> Interval:
+    cost = _cost(row)
     return spread_interval(cost.to_numpy().T, groups(row[0], cost.index))
 
 
@@ -181,14 +187,14 @@ def _motion(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     if not motion_is_known(row[0]):
         raise NotMeasuredError("the data set does not know the true motion of its videos")
     known = motion(row[0])
-    cost = np.stack([temporal_cost(run).reindex(known.index).to_numpy() for run in row])
+    cost = np.stack([run.levelled(temporal_cost(run)).reindex(known.index).to_numpy() for run in row])
     return spearman_interval(cost, known.to_numpy(), groups(row[0], known.index))
 
 
 def _difficulty(row: Sequence[Run], against: Sequence[Run]) -> Interval:
     _same_data(row, against)
     difficulty = 1 - per_video(against, "clip_1").mean(axis=1)
-    cost = per_video(row, "cost")
+    cost = _cost(row)
     common = cost.index.intersection(difficulty.index)
     if difficulty.loc[common].nunique() < 2:
         raise NotMeasuredError("the static network errs equally on all videos")

@@ -15,6 +15,7 @@ from bench.inspection.store import standard
 from bench.records import Figure, Record
 from bench.tables.analysis import class_range, class_spread, layer_spread, motion, reduction
 from bench.tables.blocks import blocks
+from bench.tables.folds import Folded
 from bench.tables.join import Joined, join
 from bench.tables.runs import NotMeasuredError, Run
 from bench.tables.schema import load
@@ -155,6 +156,18 @@ def test_the_range_within_a_class_is_weighted_by_cost(dynamic: Any) -> None:
     found = class_range(dynamic(temporal=np.where(NUMBERS < 4, 1, 2)), [])
     assert found.value == pytest.approx(100 * 0.75 * 0.5)
     assert found.low < found.value
+
+
+def test_what_the_networks_of_folds_compute_is_no_range_and_no_spread_within(dynamic: Any) -> None:
+    """The network of one fold computes half of what the other's does, each alike for all of its clips."""
+    parts = []
+    for number, (run,) in enumerate((dynamic(temporal=1, seeds=1), dynamic(temporal=2, seeds=1))):
+        stated = {"dataset_options": {"fold": number}, "folds": [0, 1]}
+        parts.append(Run(run.path, run.record.model_copy(update={"protocol": stated})))
+        parts[-1].__dict__["samples"] = run.samples[run.samples["target"] > number]  # other classes, as folds may have
+    both = [Folded(parts[0].path, parts[0].record, parts)]
+    assert class_range(both, [])[:3] == pytest.approx((0, 0, 0), abs=1e-9)
+    assert class_spread(both, [])[:3] == pytest.approx((0, 0, 0), abs=1e-9)
 
 
 def test_without_what_decisions_compute_nothing_is_told(dynamic: Any) -> None:

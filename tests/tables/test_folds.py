@@ -27,12 +27,13 @@ from bench.tables.floors import Floor, FloorRecord, floors
 from bench.tables.folds import Folded
 from bench.tables.join import Joined, join
 from bench.tables.timings import timings
+from bench.tables.verdicts import STATISTICS
 
 Write = Callable[..., Record]
 FOLDS, DYNAMIC = 4, "vared/r2plus1d_18"
 
 
-def fold(write: Write, number: int, right: Any, *, cost: int = 10**9, target: Any = 0, **given: Any) -> None:
+def fold(write: Write, number: int, right: Any, *, cost: Any = 10**9, target: Any = 0, **given: Any) -> None:
     """A record of one fold: 40 videos of 20 sources, which are in no other fold."""
     protocol = {"dataset_options": {"fold": number}, "folds": list(range(FOLDS)), "across_folds": "all"}
     columns = {
@@ -96,6 +97,25 @@ def test_claims_are_judged_over_all_folds(write: Write, tmp_path: Path) -> None:
     found = verdicts(joined(tmp_path))
     assert found["8f-sp2-cost"].verdict == "holds" and found["8f-sp2-cost"].interval == pytest.approx((0.7, 0.7, 0.7))
     assert found["8f-sp2-clip-1"].verdict == "does not hold" and found["8f-sp2-clip-1"].seeds == 3
+
+
+def test_what_the_networks_of_folds_differ_by_is_no_difference_of_clips(write: Write, tmp_path: Path) -> None:
+    """A fold whose network costs more as a whole tells nothing of its clips: spread and correlation stay the same."""
+    random = np.random.default_rng(0)
+    right, step = random.random((FOLDS, 40)) < 0.5, random.integers(0, 9, (FOLDS, 40))
+
+    def measured(profile: str, apart: int, among: int) -> list[tuple[float, ...]]:
+        for number in range(FOLDS):
+            cost = 5 * 10**8 + among * step[number] + apart * (2 * number - FOLDS + 1)
+            fold(write, number, right[number], profile=profile)
+            fold(write, number, right[number], cost=cost, method=DYNAMIC, options=SPACE, profile=profile)
+        (block,) = [one for one in blocks([("runs", tmp_path / "runs")]) if one.name.startswith(profile)]
+        static, dynamic = sorted(block.runs, key=lambda run: len(run.record.identity.method))
+        return [STATISTICS[name]([dynamic], [static])[:3] for name in ("cost_spread", "difficulty")]
+
+    for even, uneven in zip(measured("even", 0, 10**7), measured("uneven", 10**8, 10**7), strict=True):
+        assert uneven == pytest.approx(even) and even[0] != 0
+    assert measured("alike", 10**8, 0)[0] == pytest.approx((0, 0, 0))
 
 
 def test_without_all_folds_there_is_no_figure_but_how_many_are_there(write: Write, tmp_path: Path) -> None:

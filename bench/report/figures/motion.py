@@ -78,7 +78,8 @@ def _cost(subject: Subject, runs: Sequence[Run]) -> Curve | None:
         along = motion(runs[0])
     except NotMeasuredError:
         return None
-    cost = pd.concat([run.samples["cost"] / run.samples["cost"].mean() for run in runs], axis=1).reindex(along.index)
+    own = [(run, run.samples["cost"]) for run in runs]
+    cost = pd.concat([run.levelled(one) / one.mean() for run, one in own], axis=1).reindex(along.index)
     kept = cost.dropna().index
     groups = runs[0].samples["group"].astype(str).reindex(kept).to_numpy(dtype=object)
     true = "attribute.motion" in runs[0].samples.columns
