@@ -148,12 +148,16 @@ class Run:
             return None
 
     def _progress(self, file: Path) -> Callable[[float], None]:
-        """Keeps the share done in a file that other processes can read, and announces it."""
+        """Keeps the share done in a file that other processes can read, and announces it.
+
+        What scored other weights than these goes: it may have outlived them, where their checkpoints were set aside.
+        """
         last = [0.0]
 
         def call(share: float) -> None:
             if first() and time.monotonic() - last[0] > ANNOUNCED:
                 last[0] = time.monotonic()
+                self.scores.unlink(missing_ok=True)
                 write_atomically(file, str(share).encode(), lasting=False)
                 self.announce(share)
 

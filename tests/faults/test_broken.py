@@ -164,6 +164,19 @@ def test_a_broken_record_is_set_aside_and_scored_again_from_the_checkpoint(
     count("records changed, cut or without their table")
 
 
+def test_scores_do_not_outlive_the_weights_that_they_are_of(bench: Bench, undisturbed: Bench) -> None:
+    copied(undisturbed, bench)
+    bench.file("records/*.json").unlink()
+    for path in bench.runs.glob("runs/*/checkpoint*.pt"):
+        path.unlink()
+    write_atomically(
+        bench.file("runs/*/validation.json"), sealed(json.dumps({"clip-1": 9.0, "seconds": 9.0}, indent=1))
+    )
+    ended = bench.run(EVALUATE)
+    assert ended.code == 0, ended.said
+    assert bench.end() == evaluation(undisturbed)
+
+
 def test_the_report_names_what_it_leaves_out_and_renders_the_rest(
     bench: Bench, undisturbed: Bench, count: Count
 ) -> None:
