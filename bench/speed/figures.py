@@ -13,19 +13,25 @@ from bench.speed.record import Span, SpeedError
 MINIMUM = 6
 """Fewest rounds with an interval: of five, smallest and largest hold the median with 93.75 % only."""
 
-RESAMPLES = 4000
 NOTHING_SAVED = 0.005  # a multiply-add ratio this near to 1 leaves η without meaning
 
 
 def clips_per_second(seconds: Sequence[float], batch: int) -> Span:
-    """Median speed of one arm; the interval is between order statistics, which assumes no distribution.
+    """Median speed of one arm, with its interval.
 
     Raises:
         SpeedError: fewer than `MINIMUM` rounds.
     """
-    speeds = np.sort(batch / _enough(seconds))
-    outside = _outside(len(speeds))
-    return Span(median=float(np.median(speeds)), low=float(speeds[outside]), high=float(speeds[-1 - outside]))
+    return _span(batch / _enough(seconds))
+
+
+def _span(values: NDArray[np.float64]) -> Span:
+    """The median; its interval is between order statistics, which assumes no distribution and holds of few values too.
+
+    (A bootstrap of the median does not quite: of 6 to 8 rounds its 95 % hold the truth 89 to 93 times of 100.)
+    """
+    ordered, outside = np.sort(values), _outside(len(values))
+    return Span(median=float(np.median(ordered)), low=float(ordered[outside]), high=float(ordered[-1 - outside]))
 
 
 def _outside(count: int) -> int:
@@ -37,18 +43,15 @@ def _outside(count: int) -> int:
     return below
 
 
-def ratio(seconds: Sequence[float], others: Sequence[float], seed: int = 0) -> Span:
-    """Speed over the other's: the median of the rounds' ratios, with a bootstrap interval over rounds.
+def ratio(seconds: Sequence[float], others: Sequence[float]) -> Span:
+    """Speed over the other's: the median of the rounds' ratios, with its interval.
 
     Raises:
         SpeedError: fewer than `MINIMUM` rounds, or not as many of each.
     """
     if len(seconds) != len(others):
         raise SpeedError(f"{len(seconds)} rounds of one arm cannot be paired with {len(others)} of the other")
-    found = _enough(others) / _enough(seconds)
-    drawn = np.random.default_rng(seed).choice(found, (RESAMPLES, len(found)))
-    low, high = np.quantile(np.median(drawn, 1), [0.025, 0.975])
-    return Span(median=float(np.median(found)), low=float(low), high=float(high))
+    return _span(_enough(others) / _enough(seconds))
 
 
 def different(ratio: Span, noise: Span) -> bool:

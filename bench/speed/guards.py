@@ -42,7 +42,7 @@ TOLD = 0.1
 """Seconds of calls over which a share is told: some systems count processor time in steps of 10 ms."""
 
 BEYOND = 2.0
-"""How much more than a ratio can be the lower end of its interval may be: the roofline's is no strict bound."""
+"""How much more than it can be a ratio may be: the roofline's is no strict bound."""
 
 
 class CheatError(SpeedError):
@@ -294,19 +294,18 @@ def undisturbed(name: str, own: float, other: float) -> None:
         raise BusyError(name, f"got {own:.0%} of a processor while it was timed, and its other side {other:.0%}")
 
 
-def believable(name: str, low: float, bound: float, fastest: float) -> None:
+def believable(name: str, ratio: float, bound: float, fastest: float) -> None:
     """A ratio must not lie far above both what the roofline allows and what the fastest call of each arm shows.
 
-    low: the lower end of its interval. The fastest calls count too, since of two networks that are not twins one may be
-    much nearer to its roofline.
+    The fastest calls count too, since of two networks that are not twins one may be much nearer to its roofline.
 
     Raises:
         BusyError: it does.
     """
-    if low > BEYOND * max(bound, fastest):
+    if ratio > BEYOND * max(bound, fastest):
         raise BusyError(
             name,
-            f"{low:.3g} times as fast or more, where the roofline allows {bound:.3g} and the fastest calls show "
+            f"{ratio:.3g} times as fast, where the roofline allows {bound:.3g} and the fastest calls show "
             f"{fastest:.3g}: something else slowed the other down",
         )
 

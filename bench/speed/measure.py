@@ -223,17 +223,18 @@ class _Run:
         seconds, missing = self.times.seconds, self.stated["missing"]
         cost = {name: fmean(found) for name, found in self.watch.costs.items()}
         cost_ratio = cost["a"] / cost["b"]
-        ratio, noise = (figures.ratio(seconds[x], seconds[y], self.seed) for x, y in (("a", "b"), ("b", "b again")))
+        ratio, noise = (figures.ratio(seconds[x], seconds[y]) for x, y in (("a", "b"), ("b", "b again")))
         typical = sorted(range(self.pair.rounds), key=lambda n: abs(self.watch.costs["a"][n] - cost["a"]))[:TYPICAL]
         said = {name: self._said(name, cost[name], typical) for name in self.arms.all if name != "b again"}
         bound, eta = truth.bound(self.arms, typical, missing), figures.eta(ratio, cost_ratio)
         if bound:
             fastest = min(seconds["b"]) / min(seconds["a"])
-            guards.believable(self.arms.all["a"].label, ratio.low, bound["a"] / bound["b"], fastest)
+            guards.believable(self.arms.all["a"].label, ratio.median, bound["a"] / bound["b"], fastest)
         return {
             "a": said.pop("a"),
             "b": said.pop("b"),
             "plain": list(said.values()),
+            "again": seconds["b again"],
             "noise": noise,
             "ratio": ratio,
             "different": figures.different(ratio, noise),

@@ -125,7 +125,8 @@ class SpeedRecord(Strict):
     doubtful: of a failure, whether a busy machine or a fault of the GPU may have been the reason: it is tried again,
         and counts as not done.
     row: "table1/8f-sp2", the published cell whose operating point this is. plain: the twin's other forms.
-    noise: speed of b over an identical second copy of b. ratio: speed of a over b, paired round by round.
+    again: seconds of each round of an identical second copy of b (none in records from before they were kept). noise:
+    speed of b over that of this copy. ratio: speed of a over b, paired round by round.
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
     eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
     "macs_per_second" and "bytes_per_second" it follows from. telemetry: of the GPU in all rounds, and under "energy"
@@ -144,6 +145,7 @@ class SpeedRecord(Strict):
     a: Arm | None = None
     b: Arm | None = None
     plain: list[Arm] = Field(default_factory=list)
+    again: list[float] = Field(default_factory=list)
     noise: Span | None = None
     ratio: Span | None = None
     different: bool | None = None

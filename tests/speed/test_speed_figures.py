@@ -38,10 +38,10 @@ def test_too_few_rounds_give_no_interval_and_say_so(count: int) -> None:
         figures.ratio([1.0] * 6, [1.0] * 7)
 
 
-@given(SECONDS, st.floats(0.1, 10), st.integers(0, 5))
+@given(SECONDS, st.floats(0.1, 10))
 @settings(max_examples=40, deadline=None)
-def test_what_slows_a_whole_round_is_not_in_the_ratio(seconds: list[float], factor: float, seed: int) -> None:
-    twice = figures.ratio(seconds, [factor * value for value in seconds], seed)
+def test_what_slows_a_whole_round_is_not_in_the_ratio(seconds: list[float], factor: float) -> None:
+    twice = figures.ratio(seconds, [factor * value for value in seconds])
     assert twice.model_dump() == pytest.approx({"median": factor, "low": factor, "high": factor})
 
 
@@ -52,17 +52,16 @@ def test_a_ratio_lies_in_its_interval_and_turns_over_with_its_arms(seconds: list
     random.shuffle(others)  # type: ignore[attr-defined]
     one, other = figures.ratio(seconds, others), figures.ratio(others, seconds)
     assert one.low <= one.median <= one.high
-    assert one.median == pytest.approx(1 / other.median)
-    assert figures.ratio(seconds, others) == one
+    assert [one.median, one.low, one.high] == pytest.approx([1 / other.median, 1 / other.high, 1 / other.low])
 
 
-def test_the_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
-    held = 0
-    for seed in range(200):
-        noise = np.random.default_rng(seed).normal(0, 0.1, (2, 31))
-        found = figures.ratio(np.exp(noise[0]).tolist(), (1.3 * np.exp(noise[1])).tolist(), seed)
-        held += found.low <= 1.3 <= found.high
-    assert 180 <= held <= 200
+@pytest.mark.parametrize("rounds", [6, 8, 12, 31])
+def test_the_interval_of_a_ratio_holds_the_truth_at_least_as_often_as_it_says(rounds: int) -> None:
+    """Of few rounds too, where a bootstrap of the median holds it 89 to 93 times of 100."""
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.1, (4000, 2, rounds)))
+    found = [figures.ratio(a.tolist(), (1.3 * b).tolist()) for a, b in noise]
+    held = np.mean([one.low <= 1.3 <= one.high for one in found])
+    assert 0.94 <= held <= 0.995
 
 
 @pytest.mark.parametrize(
