@@ -9,6 +9,7 @@ from bench.report import text
 from bench.report.content import Content
 from bench.report.views.recorded import miniature, most_seeds
 from bench.report.views.timed import at_points
+from bench.speed.record import SpeedRecord
 from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import accuracies, described
@@ -150,18 +151,24 @@ def _undecided(content: Content, block: Block) -> Iterator[str]:
 
 def _timed(lines: Sequence[SpeedLine]) -> Iterator[str]:
     """Of each device the ratios at published operating points: networks that were not trained, decisions drawn."""
-    devices: dict[str, list[SpeedLine]] = {}
-    for line in lines:
-        who = line.record.identity
-        if line.record.ratio and not who.own and not who.trained and who.policy.startswith("matched"):
-            devices.setdefault(who.device, []).append(line)
-    for device, found in devices.items():
-        ratios = [line.record.ratio.median for line in found if line.record.ratio]
-        rows = {line.record.row for line in found}
-        batches = sorted({line.record.identity.batch for line in found})
+    devices: dict[tuple[str, str], list[SpeedRecord]] = {}
+    for one in (line.record for line in lines):
+        who = one.identity
+        if one.ratio and not who.own and not who.trained and who.policy.startswith("matched"):
+            devices.setdefault((who.device, who.precision), []).append(one)
+    for (device, precision), found in devices.items():
+        ratios = [one.ratio.median for one in found if one.ratio]
         span = " to ".join(dict.fromkeys(text.fixed(ratio, 2) for ratio in (min(ratios), max(ratios))))
         yield (
             f"Speed at published operating points, full size, not trained, random decisions of the published cost, "
-            f"{device}: ×{span} of the static network, over {len(rows)} row{'' if len(rows) == 1 else 's'} and "
-            f"batch{'' if len(batches) == 1 else 'es'} {' and '.join(map(str, batches))}."
+            f"{device}, {precision}: ×{span} of the static network ({_counted(found)})."
         )
+
+
+def _counted(found: Sequence[SpeedRecord]) -> str:
+    """How many rows were timed, and at each size of batch."""
+    rows: dict[int, set[str | None]] = {}
+    for one in sorted(found, key=lambda one: one.identity.batch):
+        rows.setdefault(one.identity.batch, set()).add(one.row)
+    told = [f"{len(names)} row{'' if len(names) == 1 else 's'} in batches of {batch}" for batch, names in rows.items()]
+    return ", ".join(told)

@@ -96,6 +96,10 @@ def _own(lines: Sequence[tuple[Block, int, list[Line]]]) -> list[tuple[Block, in
 
 
 def _lines(found: Sequence[Block], timed: Sequence[Timing]) -> list[tuple[Block, int, list[Line]]]:
-    """What was finished on the same data at as many frames: (block, frames, its methods)."""
+    """What was finished on the same data at as many frames: (block, frames, its methods).
+
+    Not where a block before has all of that: there it is said already.
+    """
     judged = [block for block in found if not block.smoke]
-    return [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]
+    told = [(block, count, compare(block, count, timed)) for block in judged for count in frames(block)]
+    return [entry for entry in told if not all(entry[0].sharing(line.runs) for line in entry[2])]

@@ -238,7 +238,7 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
     All gates on is no such decision: it tells what the savings cost.
     """
     for number, (block, frames, lines) in enumerate(content.compared):
-        for line in lines:
+        for line in (line for line in lines if not block.sharing(line.runs)):  # what another block has counts there
             blind = [control for control in line.controls if control.name != CONTROLS["all"]]
             scored = [control for control in blind if control.gain is not None]
             for control in sorted(scored, key=lambda control: abs(control.cost - 1) > TOLERANCE):

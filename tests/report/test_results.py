@@ -63,6 +63,14 @@ def test_the_page_has_a_line_for_every_outcome_and_no_other_verdict(content: Con
     assert len(found) > 60 and all(f"{finding.figure} ({finding.interval})" in page for finding in found)
 
 
+def test_what_blocks_share_is_compared_and_counted_once(content: Content) -> None:
+    for block, _, lines in content.compared:
+        assert any(not block.sharing(line.runs) for line in lines), f"{block.name}: all of it stands before already"
+    found = [finding for question in summary(content) for finding in question.findings]
+    told = Counter((one.subject, one.text, one.figure, one.interval, one.margin) for one in found if one.on)
+    assert [key for key, times in told.items() if times > 1] == []
+
+
 def test_the_page_and_its_tallies_are_of_the_same_findings(content: Content, page: str) -> None:
     for question in summary(content):
         part = page[page.index(f"## {question.title}") :].partition("\n## ")[0]
