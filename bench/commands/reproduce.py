@@ -55,7 +55,10 @@ def reproduce(
     cache_size: CacheSize = 32.0,
     decoder: DecoderName = "pyav",
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Run nothing; say from a few steps what it will take here.")
+        bool,
+        typer.Option(
+            "--estimate", help="Run nothing; say from a few steps what all of it takes here, recorded or not."
+        ),
     ] = False,
     devices: Devices = "",
     link: Link = 10.0,
