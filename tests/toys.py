@@ -150,7 +150,7 @@ class EarlyExit(Toy):
         return {"exit": torch.eye(2)}
 
     def account(self, trace: Trace) -> Tensor:
-        return 15 + 60 * (trace["exit"][:, 0] > 0).long()
+        return 15 + 60 * (trace["exit"][:, 0] > 0).long().cpu()
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         both = self.head(batch.sample[:, :, 0].mean((-2, -1))), self.late(batch.sample.mean((-2, -1)).flatten(1))

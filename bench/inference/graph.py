@@ -20,13 +20,15 @@ Pass = Callable[..., Any]
 class Graph:
     """`run` for inputs of these shapes, replayed.
 
-    beside: a graph that is never replayed at the same time, whose memory this one shares.
+    beside: a graph that is never replayed at the same time, whose memory this one shares: it is captured on the same
+    stream, since what was used on one is not given out on another.
     """
 
     def __init__(self, run: Pass, inputs: Sequence[Tensor], beside: Graph | None = None) -> None:
         self.inputs = [each.clone() for each in inputs]
         device = inputs[0].device
-        before, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        before = torch.cuda.current_stream(device)
+        self.stream = aside = beside.stream if beside else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         aside.wait_stream(before)
         try:
             with torch.cuda.stream(aside):

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
+TRIED = 4
+"""Algorithms that are timed, the likeliest first: ten, as torch would, take long for all the shapes of a batch."""
+
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
@@ -21,10 +24,11 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def algorithms_tried(wanted: bool) -> Iterator[None]:
-    """Within it, if wanted, cuDNN times its algorithms when a shape first comes, and does not guess which is fast."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = wanted
+    """Within it, if wanted, cuDNN times `TRIED` algorithms when a shape first comes, and does not guess the fastest."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark, cudnn.benchmark_limit = wanted, TRIED
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.benchmark, cudnn.benchmark_limit = before

@@ -129,7 +129,7 @@ def test_nothing_that_waits_is_captured_and_the_stream_is_of_the_inputs_device(p
     captures = [f"{each}capture on aside 1, pool None" for each in ("", "end of ")]
     assert said[-4:] == ["current of cpu", *captures, "end of current of cpu"]
     captured(doubled, [torch.ones(1)], first)
-    assert "capture on aside 2, pool its own" in said
+    assert "capture on aside 1, pool its own" in said  # the same stream, or memory is not shared
 
 
 def test_without_memory_for_a_pass_nothing_is_captured(pretence: Pretence) -> None:
@@ -233,7 +233,8 @@ def test_on_a_gpu_a_static_network_answers_as_without_a_graph(dtype: torch.dtype
     fast, exact = static.optimised().to("cuda", dtype), static.to("cuda")
     for _ in range(2):
         sample = torch.randn(static.spec.shape(2), device="cuda")
-        expected, found = exact(sample).logits, fast(sample.to(dtype)).logits
+        with tf32(False):
+            expected, found = exact(sample).logits, fast(sample.to(dtype)).logits
         scale = float(expected.abs().max())
         assert torch.allclose(found.float(), expected, atol=(1e-3 if dtype == torch.float32 else 0.1) * scale)
     [told] = fast.details()["execution"].values()

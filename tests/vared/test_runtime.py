@@ -268,6 +268,9 @@ def test_on_a_gpu_groups_of_every_size_are_laid_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Tensor, "is_cuda", True)
     fast._lay_out(torch.zeros(6, 1))
     assert sizes == dict.fromkeys((1, 2, 4, 6), passes)
+    monkeypatch.setattr("vared.runtime.method.LAYING_OUT", -1.0)
+    fast._lay_out(torch.zeros(6, 1))
+    assert passes > 1 and sizes == dict.fromkeys((1, 2, 4, 6), passes + 1)
 
 
 def test_long_trials_end_early(monkeypatch: pytest.MonkeyPatch) -> None:

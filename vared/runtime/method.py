@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ from vared.runtime.ways import WAYS, Trial, Way
 
 if TYPE_CHECKING:
     from vared.method import VaRed
+
+
+LAYING_OUT = 60.0
+"""Seconds after which a GPU, which tries algorithms for every shape, meets what is left when it first comes."""
 
 
 class Unable(RuntimeError):
@@ -174,7 +179,7 @@ class FastVaRed(Method):
 
     def _lay_out(self, sample: Tensor) -> None:
         """Runs each policy's every choice after every choice of the policy before, so that what is laid out and tried
-        when it first comes is so before it counts: for one sample, on a GPU for groups of every size.
+        when it first comes is so before it counts: for one sample, on a GPU for groups of every size, for a while.
         """
         sizes = sorted({len(padded([0] * size, len(sample))) for size in range(1, len(sample) + 1)})
         rows = sizes if sample.is_cuda else [1]
@@ -184,13 +189,15 @@ class FastVaRed(Method):
             [dict(zip(points, chosen, strict=True)) for chosen in itertools.product(*(options[p] for p in points))]
             for points in ([point for point in options if point.rpartition(".")[0] == name] for name in names)
         ]
-        most = max(map(len, choices))
+        most, began = max(map(len, choices)), time.monotonic()
         for first, step in itertools.product(range(most), repeat=2):
             trace: dict[str, Tensor] = {}
             for number, own in enumerate(choices):
                 trace |= {point: row[None] for point, row in own[(first + step * number) % len(own)].items()}
             for size in rows:
                 self._found("grouped", sample[:size], Forced(trace))
+            if sample.is_cuda and time.monotonic() - began > LAYING_OUT:
+                return
 
     def _found(self, way: Way, sample: Tensor, policy: Policy) -> list[tuple[Any, Trace]]:
         """Output of the network and decisions, in parts."""
