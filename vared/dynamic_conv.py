@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,9 @@ class Session:
     trace: dict[str, Tensor] = field(default_factory=dict)
     pre: dict[str, Tensor] = field(default_factory=dict)
     standing_in: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trace": {}, "pre": {}, "standing_in": {}}  # gradients of a pass cannot be copied
 
     def start(self, policy: Policy, dense: bool, explore: float = 0.0) -> None:
         """Forgets the last pass."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -493,3 +495,36 @@ def test_mixing_frames_is_the_weighted_sum(periods: tuple[int, ...], frames: int
     kept = [y[:, :, torch.arange(frames) // period * period] for period in periods]
     expected = sum(shares[:, i].view(2, 1, 1, 1, 1) * option for i, option in enumerate(kept))
     assert torch.allclose(mix_frames(y.clone(), periods, shares.unbind(1)), expected)
+
+
+def test_what_stands_for_a_tensor_answers_as_it_does_or_refuses() -> None:
+    """Of operations that our own networks do not ask for."""
+    x, scale = torch.randn(2, 2, 3, 6, 6), torch.rand(2) + 0.5
+
+    def half() -> Compact:
+        return Compact(x.clone(), scale, 6, 2)
+
+    whole = half().whole()
+    asked: list[Callable[[Any], Any]] = [
+        lambda y: torch.max_pool3d(y, [1, 3, 3], [1, 2, 2], [0, 1, 1]),
+        lambda y: F.max_pool3d(y, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+        lambda y: y * torch.full((2, 1, 1, 1, 1), 3.0),
+        lambda y: y * torch.rand(1, 4, 1, 1, 1, generator=torch.Generator().manual_seed(0)),
+        lambda y: y * torch.full((2, 4, 1, 1, 1), 2.0, dtype=torch.float64),
+        lambda y: y + torch.ones_like(whole).double(),
+        lambda y: F.relu(y, inplace=True),
+    ]
+    for call in asked:
+        found, expected = call(half()), call(whole.clone())
+        found = found.whole() if isinstance(found, Compact) else found
+        assert found.dtype == expected.dtype and torch.allclose(found, expected)
+    with pytest.raises(TypeError, match="relu_ would change a copy"):
+        half().relu_()
+
+
+def test_a_network_can_be_copied_and_made_fast_after_a_pass_with_gradients() -> None:
+    method = built("r2plus1d_18")
+    sample = torch.randn(method.spec.shape(1), dtype=torch.float64)
+    expected = method(sample).logits
+    assert torch.allclose(copy.deepcopy(method)(sample).logits, expected)
+    assert torch.allclose(method.optimised()(sample).logits, expected)

@@ -27,6 +27,8 @@ class Standing:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name.endswith("_"):
+            raise TypeError(f"{name} would change a copy: what it stands for is not kept as a whole")
         return getattr(self.whole(), name)
 
     @classmethod
@@ -165,7 +167,7 @@ class Compact(Standing):
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        if not _per_channel(other):
+        if not _per_channel(other) or other.shape[:2] != self.shape[:2] or other.dtype != self.computed.dtype:
             return self.whole() * other
         shape = list(self.shape)
         shape[2] = self.computed.shape[2]
@@ -184,7 +186,7 @@ class Compact(Standing):
             return _cat(args[0])
         if func is F.adaptive_avg_pool3d and args[1] in (1, (1, 1, 1)) and args[0].frames % args[0].copies == 0:
             return args[0].clip_mean()
-        if getattr(func, "__name__", "") == "max_pool3d" and not kwargs.get("return_indices"):
+        if getattr(func, "__name__", "") == "max_pool3d" and len(args) == 2 and not kwargs.get("return_indices"):
             return args[0].max_pool({"kernel_size": args[1], **kwargs})
         if func in _ELEMENTWISE:
             return args[0].each(lambda y: func(y, *args[1:], **kwargs))
@@ -225,7 +227,7 @@ def _sum(one: Any, other: Any) -> Any:
         one, other = other, one
     if isinstance(other, Compact):
         other = other.whole()
-    if isinstance(other, Tensor) and other.shape == one.shape:
+    if isinstance(other, Tensor) and other.shape == one.shape and other.dtype == one.computed.dtype:
         return one.plus(other)
     return one.whole() + other
 
