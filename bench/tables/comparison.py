@@ -31,6 +31,9 @@ RIGHT = {"clip_1": "clip-1", "first_box": "first box", "crop_pixels": "pixels of
 FORCED = "forced for whole layers, which the network never met in training: a gain over it says little"
 """Why no better policy is found beside a control of one that decides for single elements."""
 
+SAME = "every clip decides the same: the control can differ in the weights of open options only"
+"""Why no policy is found better than what follows the same decisions."""
+
 CONTROLS = {
     "all": "all gates on",
     "random": "random decisions, about the same cost",
@@ -210,15 +213,20 @@ def _control(runs: Sequence[Run], name: str) -> Control:
     gain = interval(100 * (learned.to_numpy() - own.to_numpy()).T, sources)
     right = interval(100 * own.to_numpy().T, sources)
     verdict, reason = _verdict(gain, float(cost / base), len(scored))
-    if name != "all" and verdict in ("holds", "too few seeds, within") and _by_element(scored[0]):
-        verdict, reason = "inconclusive", "; ".join(filter(None, (reason, FORCED)))
+    if name != "all" and verdict in ("holds", "too few seeds, within") and (doubt := _doubt(scored)):
+        verdict, reason = "inconclusive", "; ".join(filter(None, (reason, doubt)))
     return Control(CONTROLS[name], RIGHT[column], right, gain, float(cost / base), verdict, reason)
 
 
-def _by_element(run: Run) -> bool:
-    """Whether its decisions are of single elements: of their masks only shares are stored, not options."""
-    decided = [run.samples[name] for name in run.samples.columns if name.startswith("decision.")]
-    return any(pd.api.types.is_float_dtype(column) for column in decided)
+def _doubt(runs: Sequence[Run]) -> str:
+    """Why a gain over a control says nothing of decisions: they are of single elements, of whose masks only shares are
+    stored, not options; or the same for every clip. "" if neither.
+    """
+    decided = [run.samples.filter(regex=r"^decision\.") for run in runs]
+    if any(map(pd.api.types.is_float_dtype, decided[0].dtypes)):
+        return FORCED
+    same = all(table.shape[1] and bool((table.nunique() == 1).all()) for table in decided)
+    return SAME if same else ""
 
 
 def _verdict(gain: Interval, cost: float, seeds: int) -> tuple[Verdict, str]:

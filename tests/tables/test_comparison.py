@@ -82,10 +82,24 @@ def test_a_gain_over_forced_gates_of_single_elements_says_nothing(
 ) -> None:
     """Of options the number is stored, of masks the share that is open."""
     for seed in range(3):
-        store(tmp_path, template, samples(0.9, 0.2, seed).assign(**{"decision.a": decided(1)}), seed)
+        table = samples(0.9, 0.2, seed)
+        store(tmp_path, template, table.assign(**{"decision.a": (1 + np.arange(len(table)) % 2).astype(decided)}), seed)
     (block,) = blocks([("here", tmp_path)])
     scored = compare(block, 8)[0].controls[0]
     assert scored.verdict == verdict and ("never met in training" in scored.reason) == (verdict == "inconclusive")
+
+
+@pytest.mark.parametrize(("options", "verdict"), [(2, "holds"), (1, "inconclusive")])
+def test_where_all_clips_decide_the_same_no_gain_is_one_of_decisions(
+    tmp_path: Path, template: Record, options: int, verdict: str
+) -> None:
+    for seed in range(3):
+        table = samples(0.9, 0.2, seed)
+        decided = (1 + np.arange(len(table)) % options).astype(np.uint8)
+        store(tmp_path, template, table.assign(**{"decision.a": decided}), seed)
+    (block,) = blocks([("here", tmp_path)])
+    scored = compare(block, 8)[0].controls[0]
+    assert scored.verdict == verdict and ("decides the same" in scored.reason) == (verdict == "inconclusive")
 
 
 def test_a_line_of_an_older_revision_says_which(tmp_path: Path, template: Record) -> None:
