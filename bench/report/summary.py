@@ -244,6 +244,7 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
             scored = [control for control in blind if control.gain is not None]
             for control in sorted(scored, key=lambda control: abs(control.cost - 1) > TOLERANCE):
                 assert control.gain is not None
+                cost = f"the control at {text.fixed(control.cost, 2)} of its cost"
                 yield (
                     "controls",
                     Finding(
@@ -253,7 +254,7 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
                         verdict=control.verdict,
                         figure=f"{text.points(control.gain, '+')} points",
                         interval=text.span(control.gain, "+") or "no interval",
-                        margin=f"{control.of}, difference > 0 points, at {text.fixed(control.cost, 2)} of the cost",
+                        margin=f"{control.of}, difference > 0 points, {cost}",
                         on=_on(block, line.seeds),
                         link=compared(number),
                         place="Comparison",
