@@ -13,6 +13,7 @@ from bench.report.content import gather
 from bench.report.sources import Sources
 from bench.report.summary import QUESTIONS, Finding, Question, _question, _rank, counts, summary
 from bench.report.text import bounds, cost_unit, costed, ends, figure, span, with_unit
+from bench.report.views.printed import claim_key
 from bench.tables import ids, load, published
 from bench.tables.comparison import CONTROLS, Control
 from bench.tables.rows import Measured
@@ -42,6 +43,13 @@ def test_a_claim_answers_the_question_of_what_it_compares(table, row, statistic,
 def test_against_another_network_is_not_against_its_own() -> None:
     table = load("table7")
     assert {_question(table, claim) for claim in table.claims} == {"others"}
+
+
+def test_claims_about_other_dimensions_are_other_claims() -> None:
+    table = load("redundancy")
+    keys = {claim.id: claim_key(table, claim) for claim in table.claims}
+    assert keys["mit-temporal-RP"] != keys["mit-channel-RP"] != keys["mit-i3d-RP"]
+    assert keys["mit-temporal-RP"] == keys["kinetics-temporal-RP"]  # the same records decide both
 
 
 def test_every_claim_has_a_question() -> None:

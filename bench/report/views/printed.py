@@ -56,7 +56,8 @@ def place(table: Table, erratum: Erratum) -> str:
 
 def claim_key(table: Table, claim: Claim) -> tuple[str, ...]:
     """What tells a claim from others that the same records decide; tables that share rows may repeat one."""
-    compared = [table.row(id).experiment if id else None for id in (claim.row, claim.against)]
+    rows = [table.row(id) if id else None for id in (claim.row, claim.against)]
+    compared = [(row.experiment, row.along) if row else None for row in rows]
     return repr(compared), claim.statistic, claim.relation, repr(claim.margin)
 
 
