@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from bench.report import text
 from bench.report.content import Content
@@ -15,6 +15,7 @@ from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import accuracies, described
 from bench.tables.schema import Claim, Experiment
 from bench.tables.speed_truth import SpeedLine
+from bench.tables.speeds import Machine, Setting, setting
 from bench.tables.undecided import main_rows
 from bench.tables.verdicts import FEWEST_SEEDS
 
@@ -150,19 +151,30 @@ def _undecided(content: Content, block: Block) -> Iterator[str]:
 
 
 def _timed(lines: Sequence[SpeedLine]) -> Iterator[str]:
-    """Of each device the ratios at published operating points: networks that were not trained, decisions drawn."""
-    devices: dict[tuple[str, str], list[SpeedRecord]] = {}
-    for one in (line.record for line in lines):
-        who = one.identity
-        if one.ratio and not who.own and not who.trained and who.policy.startswith("matched"):
-            devices.setdefault((who.device, who.precision), []).append(one)
-    for (device, precision), found in devices.items():
+    """Of each machine the ratios at published operating points: networks that were not trained, decisions drawn."""
+    machines: dict[tuple[Machine, str], list[SpeedRecord]] = {}
+    settings: dict[Machine, Setting] = {}
+    for line in lines:
+        who, on = line.record.identity, setting(line.timing)
+        if line.record.ratio and not who.own and not who.trained and who.policy.startswith("matched"):
+            machines.setdefault((on.machine, on.precision), []).append(line.record)
+            settings.setdefault(on.machine, on)
+    for (machine, precision), found in machines.items():
         ratios = [one.ratio.median for one in found if one.ratio]
         span = " to ".join(dict.fromkeys(text.fixed(ratio, 2) for ratio in (min(ratios), max(ratios))))
+        where = _machine(settings[machine], settings.values())
         yield (
             f"Speed at published operating points, full size, not trained, random decisions of the published cost, "
-            f"{device}, {precision}: ×{span} of the static network ({_counted(found)})."
+            f"{where}, {precision}: ×{span} of the static network ({_counted(found)})."
         )
+
+
+def _machine(one: Setting, every: Collection[Setting]) -> str:
+    """A machine by as little as tells it from the others of these."""
+    if [other.device for other in every].count(one.device) == 1:
+        return one.device
+    alone = [other.where for other in every].count(one.where) == 1
+    return one.where if alone else f"{one.where} ({one.origins})"
 
 
 def _counted(found: Sequence[SpeedRecord]) -> str:

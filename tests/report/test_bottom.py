@@ -103,6 +103,17 @@ def test_speeds_at_published_points_are_a_range_by_device(tmp_path: Path) -> Non
     assert all("not trained, random decisions" in line for line in (first, second))
 
 
+def test_machines_that_differ_in_threads_version_or_store_have_ranges_of_their_own(tmp_path: Path) -> None:
+    store(tmp_path / "runs", at_point(1.3), at_point(0.9, threads=8), at_point(0.8, torch="2.0.0"))
+    store(tmp_path / "more", at_point(1.1), at_point(2.0, device="another"))
+    stores = [(name, tmp_path / name) for name in ("runs", "more")]
+    found = bottom_line(gather(published(), stores))
+    assert len(found) == 5 and len({*found}) == 5 and not any(" to " in line for line in found)
+    told = "\n".join(found)
+    assert "one processor, 8 threads, torch 2.13.0, fp32: ×0.90 of" in told and "cost, another, fp32: ×2.00" in told
+    assert "one processor, 2 threads, torch 2.13.0 (more), fp32: ×1.10 of" in told and "2.0.0, fp32: ×0.80 of" in told
+
+
 def test_the_speed_of_the_trained_main_row_stands_with_its_verdict(pair, tmp_path: Path) -> None:
     pair()
     assert "as trained" not in told(tmp_path)
