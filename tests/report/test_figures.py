@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -295,6 +296,27 @@ def test_options_that_differ_in_a_sign_have_pictures_of_their_own(tmp_path: Path
         path.with_suffix(".log.jsonl").write_text(json.dumps(LINES[0]))
     first, second = (picture.id for picture in training(gather(published(), [("runs", tmp_path)])))
     assert first != second and max(len(first), len(second)) < 120
+
+
+@pytest.mark.parametrize(
+    ("logged", "told"),
+    [
+        ({(0, 0), (0, 1), (1, 0), (1, 1)}, "a seed (0, 1), of fold 0 only."),
+        ({(0, 1), (1, 2)}, "a seed (0 in fold 1, 1 in fold 2)."),
+    ],
+)
+def test_curves_of_folds_say_of_which_they_are(write, tmp_path: Path, logged: set[tuple[int, int]], told: str) -> None:
+    """Of each seed the first fold whose log is there."""
+    for seed, fold in product((0, 1), (0, 1, 2)):
+        stated = {"folds": [0, 1, 2], "across_folds": "a", "dataset_options": {"fold": fold}}
+        named = {"seed": seed, "setting": f"s{fold}", "data_fingerprint": f"f{fold}"}
+        record = write(**named, protocol=stated)
+        if (seed, fold) in logged:
+            (tmp_path / "runs" / f"{record.identity.id}.log.jsonl").write_text(json.dumps(LINES[0]))
+    (picture,) = training(gather(published(), [("runs", tmp_path / "runs")]))
+    assert told in picture.caption.replace(". Dotted", ".")
+    with look("x"):
+        assert all(len(axes.lines) == 2 for axes in picture.draw().axes)
 
 
 def test_long_logs_are_thinned_to_means() -> None:

@@ -15,6 +15,7 @@ from bench.report.figures.style import SERIES, SMALL, SOFT, WIDTH, clean, grid, 
 from bench.report.figures.subject import Subject
 from bench.report.logs import Log
 from bench.tables.comparison import described
+from bench.tables.runs import fold_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,15 +33,19 @@ _MOST = 80
 
 def training(content: Content) -> list[Picture]:
     """A picture for each method with its options and frames in a block, of whose latest revision logs are stored; runs
-    that blocks share have one, with the first of them.
+    that blocks share have one, with the first of them. Of a run in folds it is the first fold whose log is stored.
     """
     found = []
     for block in content.found:
         for runs in _alike(block):
-            logs = {run: content.logs[run.path] for run in runs if run.path in content.logs}
-            if seen := {run: log for run, log in logs.items() if log.columns}:
-                found.append(_picture(block, [*seen], [*seen.values()]))
+            firsts = [next((part for part in run.parts if _logged(content, part)), None) for run in runs]
+            if seen := [first for first in firsts if first]:
+                found.append(_picture(block, seen, [content.logs[run.path] for run in seen]))
     return found
+
+
+def _logged(content: Content, part: Run) -> bool:
+    return part.path in content.logs and bool(content.logs[part.path].columns)
 
 
 def _alike(block: Block) -> list[list[Run]]:
@@ -58,15 +63,24 @@ def _picture(block: Block, runs: Sequence[Run], logs: Sequence[Log]) -> Picture:
     who = runs[0].record.identity
     name = described(who.method, who.options)
     frames = f"{who.frames} frame{'' if who.frames == 1 else 's'}"
-    seeds = ", ".join(str(run.record.identity.seed) for run in runs)
     caption = (
         f"What {name} logged in training at {frames}, profile {block.name}, data set {block.dataset}: of one batch each"
-        f" time, by logged step; a thin line is a seed ({seeds}). Dotted: the last step that a stage logged. Up to one"
-        " interval of logging may follow it, so that later stages stand that much too early. Stages:"
+        f" time, by logged step; a thin line is a seed {_seeds(runs)}. Dotted: the last step that a stage logged. Up to"
+        " one interval of logging may follow it, so that later stages stand that much too early. Stages:"
         f" {', '.join(stage for stage, _ in logs[0].stages)}. What each quantity is: docs/figures.md."
     )
     stem = Subject(block.store, who, block.name).stem("training")
     return Picture(stem, "training", f"Training of {name}, {block.name}, {frames}", caption, partial(_draw, logs))
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    """The seeds of the lines, and of which fold each is."""
+    told = [(run.record.identity.seed, fold_of(run.record)) for run in runs]
+    folds = {fold for _, fold in told}
+    if len(folds) > 1:
+        return f"({', '.join(f'{seed} in fold {fold}' for seed, fold in told)})"
+    only = "" if folds == {None} else f", of fold {folds.pop()} only"
+    return f"({', '.join(str(seed) for seed, _ in told)}){only}"
 
 
 def _draw(logs: Sequence[Log]) -> Figure:
