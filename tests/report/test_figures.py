@@ -30,6 +30,7 @@ from bench.report.figures.style import VARIABLES, clean, look, mark, place, shee
 from bench.report.figures.training import _thinned, training
 from bench.report.logs import Log, LogError, read_log
 from bench.tables import published
+from bench.tables.schema import Table
 
 ROOT = Path(__file__).parents[2]
 NAN = math.nan
@@ -114,6 +115,19 @@ def test_data_in_print_and_measured_never_share_axes(content: Content) -> None:
     assert {point.y.value for point in measured.points} == {100.0}
     assert (27.7, 56.4) in [(point.x.value, point.y.value) for point in printed.points]
     assert printed.title == "published: Mini-Kinetics-200"
+
+
+def test_costs_of_clips_and_of_videos_in_print_never_share_axes(content: Content) -> None:
+    (own,) = (one for one in content.joined if one.table.id == "table1")
+    told = own.table.model_dump()
+    assert told["columns"][0]["kind"] == "gflops_avg"
+    told["columns"][0]["label"] = "GFLOPs/video"
+    told["rows"] = [row | {"cells": ["7.7", *row["cells"][1:]]} for row in told["rows"]]
+    whole = replace(own, table=Table.model_validate(told))
+    for joined, unit, costs in (([own, whole], "GFLOPs", 2), ([whole], "GFLOPs/video", 1)):
+        cost = next(one for one in pareto(replace(content, joined=joined)) if "speed" not in one.id)
+        _, printed = cost.draw.args[0]  # type: ignore[attr-defined]
+        assert printed.across == f"{unit}, as published" and len({point.x.value for point in printed.points}) == costs
 
 
 values = st.integers(0, 9).map(float)

@@ -76,10 +76,10 @@ def pareto(content: Content) -> list[Picture]:
         stem = _stem(block, frames)
         cost, speeds = _cost(compared), _speeds(compared)
         if len(cost.points) > 1:
-            panels = [cost, *_in_print(content.joined, compared, "gflops_avg", "GFLOPs, as published")]
+            panels = [cost, *_in_print(content.joined, compared, "gflops_avg")]
             found.append(_picture(f"pareto-{stem}", "GFLOPs", compared, panels))
         if speeds:
-            panels = [*speeds, *_in_print(content.joined, compared, "speed", "clips/s, as published")]
+            panels = [*speeds, *_in_print(content.joined, compared, "speed")]
             found.append(_picture(f"pareto-speed-{stem}", "speed", compared, panels))
     return found
 
@@ -138,9 +138,9 @@ def _speeds(compared: _Compared) -> list[Panel]:
     ]
 
 
-def _in_print(joined: Sequence[Joined], compared: _Compared, cost: CostKind | SpeedKind, across: str) -> list[Panel]:
-    """What is printed of the same methods with as many frames: a panel for each data set and figure."""
-    found: dict[tuple[str, Kind], dict[tuple[int, float, float], Point]] = {}
+def _in_print(joined: Sequence[Joined], compared: _Compared, cost: CostKind | SpeedKind) -> list[Panel]:
+    """What is printed of the same methods with as many frames: a panel for each data set, figure and unit."""
+    found: dict[tuple[str, Kind, str], dict[tuple[int, float, float], Point]] = {}
     kinds = [column for column in get_args(AccuracyKind) if column in accuracies(compared.block)]
     for kind, table in product(kinds, (one.table for one in joined)):
         for row in table.rows:
@@ -148,11 +148,11 @@ def _in_print(joined: Sequence[Joined], compared: _Compared, cost: CostKind | Sp
             x, y = table.value(row.id, cost), table.value(row.id, kind)
             if number and x is not None and y is not None:
                 point = compared.point(number, Interval(x, _NAN, _NAN), Interval(y, _NAN, _NAN), hollow=True)
-                found.setdefault((_data(table, row), kind), {})[number, x, y] = point
+                found.setdefault((_data(table, row), kind, _unit(table, row, cost)), {})[number, x, y] = point
     better: Better = "less" if cost == "gflops_avg" else "more"
     panels = [
-        Panel(f"published: {data}", across, f"{kind}, %", list(points.values()), better)
-        for (data, kind), points in found.items()
+        Panel(f"published: {data}", f"{unit}, as published", f"{kind}, %", list(points.values()), better)
+        for (data, kind, unit), points in found.items()
     ]
     return _telling(panels)
 
@@ -169,6 +169,13 @@ def _number(row: Row, compared: _Compared) -> int:
 def _data(table: Table, row: Row) -> str:
     """The data set of a row: where a table has several, its groups tell them apart."""
     return row.group if "," in table.dataset and row.group else table.dataset
+
+
+def _unit(table: Table, row: Row, kind: Kind) -> str:
+    """The unit of a row's cell, with the sample that it is of where the column says so: "GFLOPs/video"."""
+    cells = zip(table.columns, row.cells, strict=True)
+    column = next(column for column, text in cells if column.kind == kind and text)
+    return column.label if column.label.startswith(f"{column.unit}/") else column.unit
 
 
 def _telling(panels: Sequence[Panel]) -> list[Panel]:
