@@ -193,28 +193,29 @@ def _row(joined: Joined, row: Row, group: printed.Group) -> Iterator[tuple[bool,
         yield False, [*empty, what, *(_cell(run.cells[one.id], one) for one in group.columns)]
     for point in joined.points[row.id]:
         what = f"at the published operating point, not trained ({point.setting.origins}): {point.setting.where}"
-        cells = [_cell(point.cells[one.id], one) if one.id in point.cells else "" for one in group.columns]
+        cells = [_cell(point.cells[one.id], one, False) if one.id in point.cells else "" for one in group.columns]
         yield False, [*empty, what, *cells]
     if why := judged.missing(joined, row.id):
         yield False, [*empty, why]
 
 
-def _cell(measured: Measured, column: Column) -> str:
-    """A measured cell, with its interval, or the reason why there is none."""
+def _cell(measured: Measured, column: Column, where: bool = True) -> str:
+    """A measured cell, with its interval, or the reason why there is none. where: whether speeds name their machine."""
     if measured.found is None:
         return measured.reason
     if measured.timed:
-        return "; ".join(_timed(one) for one in measured.timed)
+        return "; ".join(_timed(one, where) for one in measured.timed)
     change = "" if measured.change is None else f" ({text.percent(measured.change)})"
     ends = text.ends(measured, column)
     return text.figure(measured, column) + change + (f", {ends}" if ends else "")
 
 
-def _timed(one: Timed) -> str:
+def _timed(one: Timed, where: bool = True) -> str:
     beside = "" if one.twin is None else f"; baseline {text.significant(one.twin.value)} in the same rounds"
     ratio = "" if one.ratio is None else f" ({text.percent(one.ratio.value - 1)}{beside})"
     ends = text.between(one.found)
-    return f"{text.significant(one.found.value)}{ratio}{', ' if ends else ''}{ends}, {one.setting.workload}"
+    under = one.setting.text if where else one.setting.workload
+    return f"{text.significant(one.found.value)}{ratio}{', ' if ends else ''}{ends}, {under}"
 
 
 def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
@@ -238,7 +239,7 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
 def _line(line: Line, kinds: Sequence[str], scale: float) -> Iterator[tuple[bool, Sequence[str]]]:
     figures = [_figure(line.accuracies[kind]) for kind in kinds]
     costs = " / ".join(text.costed(line.gflops, scale))
-    speeds = "; ".join(f"{_timed(one)}, {one.setting.device}, {line.unit}" for one in line.speeds) or line.why_not
+    speeds = "; ".join(f"{_timed(one)}, {line.unit}" for one in line.speeds) or line.why_not
     yield True, [line.name, str(line.seeds), *figures, costs, text.fixed(line.executed), speeds, f"{line.parameters:,}"]
     for control in line.controls:
         yield False, _control(control)

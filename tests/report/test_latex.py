@@ -111,6 +111,16 @@ def test_published_and_measured_cells_stand_there(out: Path) -> None:
     assert "27,524,567,040" in (out / "tables" / "static-costs.tex").read_text()
 
 
+def test_a_speed_stands_with_its_machine(out: Path) -> None:
+    """Once: a row at an operating point is of one machine, and names it."""
+    where = "one processor, 2 threads, torch 2.13.0"
+    table = (out / "tables" / "table1.tex").read_text()
+    assert f"batch 8, fp32, {where}" in table
+    points = [line for line in re.split(r"\n\\\\\n", table) if "at the published operating point, not trained" in line]
+    assert sorted(line.count(where) for line in points) == [0, 0, 1, 1]
+    assert f"batch 8, fp32, {where}, clips/s" in next((out / "tables").glob("comparison-*")).read_text()
+
+
 def test_a_new_methods_row_is_not_in_print(tmp_path: Path) -> None:
     for seed in range(3):
         write_record(tmp_path / "runs", "mine:Net", {}, seed, 10**9)
