@@ -189,7 +189,8 @@ def _row(joined: Joined, row: Row, group: printed.Group) -> Iterator[tuple[bool,
     yield True, [*labels, source, *(printed.published_text(joined.table, row, one) for one in group.columns)]
     for run in judged.measured(joined.rows[row.id]):
         on = f"{run.block.name}: {run.block.dataset}, {text.seeds(run.seeds)}"
-        what = on + (f"; {run.reason}" if run.reason else "")
+        on += f", revision {run.revision}" if run.revision is not None else ""
+        what = on + _shared(run.sharing) + (f"; {run.reason}" if run.reason else "")
         yield False, [*empty, what, *(_cell(run.cells[one.id], one) for one in group.columns)]
     for point in joined.points[row.id]:
         what = f"at the published operating point, not trained ({point.setting.origins}): {point.setting.where}"
@@ -197,6 +198,11 @@ def _row(joined: Joined, row: Row, group: printed.Group) -> Iterator[tuple[bool,
         yield False, [*empty, what, *cells]
     if why := judged.missing(joined, row.id):
         yield False, [*empty, why]
+
+
+def _shared(name: str) -> str:
+    """That another block has the same records, by its name; "" where none has."""
+    return f", the same records as under {name}" if name else ""
 
 
 def _cell(measured: Measured, column: Column, where: bool = True) -> str:
@@ -230,17 +236,18 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
         "parameters",
     ]
     heads = [Head("method", 0.25, False), Head("seeds", 0.05), *(Head(head, 0.7 / len(rest)) for head in rest)]
-    rows = [row for line in lines for row in _line(line, kinds, scale)]
-    caption = f"Comparison, {block.name}: {block.dataset}, {frames} frame{'' if frames == 1 else 's'}"
+    rows = [row for line in lines for row in _line(line, kinds, scale, block.sharing(line.runs))]
+    caption = f"Comparison, {block.name}: {block.dataset}{block.part}, {frames} frame{'' if frames == 1 else 's'}"
     stem = _stem(f"comparison-{block.profile}-{block.apart}-{block.whence}-{frames}f-{block.store}")
     return Sheet(stem, [Part(caption, heads, rows)])
 
 
-def _line(line: Line, kinds: Sequence[str], scale: float) -> Iterator[tuple[bool, Sequence[str]]]:
+def _line(line: Line, kinds: Sequence[str], scale: float, sharing: str) -> Iterator[tuple[bool, Sequence[str]]]:
+    name = line.name + _shared(sharing)
     figures = [_figure(line.accuracies[kind]) for kind in kinds]
     costs = " / ".join(text.costed(line.gflops, scale))
     speeds = "; ".join(f"{_timed(one)}, {line.unit}" for one in line.speeds) or line.why_not
-    yield True, [line.name, str(line.seeds), *figures, costs, text.fixed(line.executed), speeds, f"{line.parameters:,}"]
+    yield True, [name, str(line.seeds), *figures, costs, text.fixed(line.executed), speeds, f"{line.parameters:,}"]
     for control in line.controls:
         yield False, _control(control)
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from report.stored import NASTY, clock, records
 from report.stored import write as write_record
 
 from bench.report.content import gather
-from bench.report.latex import Tex, tex, write
+from bench.report.latex import Tex, tex
+from bench.report.latex import write as write_tables
+from bench.report.render import render
 from bench.tables import published
 from bench.tables.schema import ids, load
 
@@ -40,7 +43,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("latex")
     records(folder / "runs")
     clock(folder / "runs")
-    write(gather(published(), [("runs & $co", folder / "runs")]), folder / "out")
+    write_tables(gather(published(), [("runs & $co", folder / "runs")]), folder / "out")
     return folder / "out"
 
 
@@ -121,11 +124,40 @@ def test_a_speed_stands_with_its_machine(out: Path) -> None:
     assert f"batch 8, fp32, {where}, clips/s" in next((out / "tables").glob("comparison-*")).read_text()
 
 
+def test_rows_say_their_revision_and_with_which_block_they_share_their_records(write, tmp_path: Path) -> None:
+    dynamic = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
+    write()
+    write(**dynamic)
+    write(**dynamic, method_setting="other", revision=2)
+    write(setting="old")
+    write(**dynamic, setting="old")
+    write_latex(tmp_path)
+    table = (tmp_path / "tables" / "table1.tex").read_text()
+    assert table.count("1 seed, revision 1") == 2 and table.count("1 seed, the same records as under p") == 1
+    compared = "".join(path.read_text() for path in (tmp_path / "tables").glob("comparison-*"))
+    assert compared.count("r2plus1d\\_18, the same records as under p") == 1
+
+
+def test_a_comparison_says_in_how_many_folds(write, tmp_path: Path) -> None:
+    for fold, method in product((0, 1), ("r2plus1d_18", "other")):
+        stated = {"folds": [0, 1], "across_folds": "a", "dataset_options": {"fold": fold}}
+        write(method=method, setting=f"s{fold}", data_fingerprint=f"f{fold}", protocol=stated)
+    write_latex(tmp_path)
+    (compared,) = (tmp_path / "tables").glob("comparison-*")
+    assert ": digits, 2 folds, 8 frames" in compared.read_text()
+    page = render(published(), [("runs", tmp_path / "runs")], tmp_path)[1].read_text()
+    assert re.search(r"<h3>[^<]*: digits, 2 folds, 8 frames<", page)
+
+
+def write_latex(folder: Path) -> None:
+    write_tables(gather(published(), [("runs", folder / "runs")]), folder)
+
+
 def test_a_new_methods_row_is_not_in_print(tmp_path: Path) -> None:
     for seed in range(3):
         write_record(tmp_path / "runs", "mine:Net", {}, seed, 10**9)
     stores = [("runs", tmp_path / "runs")]
-    write(gather(published(), stores, ["table1"], highlight="mine:Net", table="table1"), tmp_path)
+    write_tables(gather(published(), stores, ["table1"], highlight="mine:Net", table="table1"), tmp_path)
     table = (tmp_path / "tables" / "table1.tex").read_text()
     printed = len(load("table1").rows)
     assert (table.count("\nnot published &"), table.count("\npublished &")) == (1, printed)
