@@ -63,7 +63,8 @@ def answer(
 
 def _form(own: Experiment, block: Block, timed: Sequence[Timing], table: Table | None) -> dict[str, Any]:
     """The method at one number of frames, in one block; own: without the weights that it started from there."""
-    revision, asked = block.revisions(own)[-1], block.asked(own)
+    revision, asked = block.latest(own), block.asked(own)
+    assert revision is not None
     form = {"frames": own.frames, "dataset": block.dataset, "block": block.name, "revision": revision}
     if not block.done(own, revision):
         return {**form, "seeds": [], "reason": block.reason(own, revision)}

@@ -56,7 +56,8 @@ class Sources:
     def row(self, row: Row, measured: MeasuredRow) -> Source:
         """Of a table's row in one block: its finished runs of the latest revision."""
         assert row.experiment is not None
-        revision = measured.block.revisions(row.experiment)[-1]
+        revision = measured.block.latest(row.experiment)
+        assert revision is not None
         return self.runs(measured.block, list(measured.block.done(row.experiment, revision).values()))
 
     def runs(self, block: Block, runs: Sequence[Run]) -> Source:

@@ -22,7 +22,7 @@ class Block:
     setting: of folds, and of networks that the profile fits, what they have in common. fingerprints: of the data for
     each number of frames a clip (longer clips may need longer videos) and fold. settings: of each method, by the name
     before its network's. origin: what is shown of the store: of several folders that are one, those that hold anything
-    of this block. newest: of each method the latest revision that anything under this profile is recorded of, in any
+    of this block. newest: of each method the latest revision that anything under this profile was finished of, in any
     block. starts: the weights that its runs started from, by network, or method without one; none if all were drawn.
     """
 
@@ -73,7 +73,7 @@ class Block:
         return self.setting in (profile.setting, profile.across_folds)
 
     def superseded(self, method: str, revision: int | None) -> bool:
-        """Whether there are records of a later revision of a method under the same profile."""
+        """Whether anything was finished of a later revision of a method under the same profile."""
         return revision is not None and revision < self.newest.get(method, revision)
 
     @property
@@ -115,8 +115,10 @@ class Block:
         return sorted({run.record.identity.method_revision for run in self.of(experiment)})
 
     def latest(self, experiment: Experiment) -> int | None:
-        """The method's latest revision of which something is stored."""
-        return max(self.revisions(experiment), default=None)
+        """The method's latest revision of which something was finished; else of which something is stored."""
+        stored = self.revisions(experiment)
+        finished = [revision for revision in stored if self.done(experiment, revision)]
+        return max(finished or stored, default=None)
 
     def done(self, experiment: Experiment, revision: int) -> Runs:
         """The finished runs of one revision."""

@@ -100,6 +100,7 @@ def _setting(record: Record) -> str:
 
 def _newest(found: Sequence[Block]) -> dict[str, int]:
     newest: dict[str, int] = {}
-    for who in (run.record.identity for block in found for run in block.runs):
+    done = [run.record for block in found for run in block.runs if run.record.status == "done"]
+    for who in (record.identity for record in done):
         newest[who.method] = max(who.method_revision, newest.get(who.method, 0))
     return newest

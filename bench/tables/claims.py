@@ -67,13 +67,12 @@ def judge_claim(
     earlier: list[Judged] = []
     for block, own in [] if never else blocks:
         experiment = table.row(claim.row).experiment
-        revisions = block.revisions(experiment) if experiment else []
-        superseded = experiment is not None and block.superseded(
-            experiment.method, revisions[-1] if revisions else None
-        )
-        judged = _judged(table, claim, block, revisions[-1] if revisions else None, own)
+        last = block.latest(experiment) if experiment else None
+        superseded = experiment is not None and block.superseded(experiment.method, last)
+        judged = _judged(table, claim, block, last, own)
         latest += [replace(item, superseded=superseded) for item in judged]
-        judged = [item for revision in revisions[:-1] for item in _judged(table, claim, block, revision, own)]
+        before = [one for one in block.revisions(experiment) if last and one < last] if experiment else []
+        judged = [item for revision in before for item in _judged(table, claim, block, revision, own)]
         ran = [item for item in judged if item.judgement.interval is not None]
         earlier += [replace(item, first=item.revision == ran[0].revision) for item in ran]
     timed = claim.statistic == "speed_ratio" and not never

@@ -156,7 +156,7 @@ def _with_change(cell: Measured, twin: Measured) -> Measured:
 
 
 def _latest(table: Table, id: str, block: Block) -> tuple[Runs, str]:
-    """The finished runs of a row's latest revision, and the reason where there are none or some failed."""
+    """The finished runs of a row's latest revision, and why there are none, or what of it or of a later one failed."""
     row = table.row(id)
     if row.experiment is None:
         return {}, row.reason
@@ -165,10 +165,13 @@ def _latest(table: Table, id: str, block: Block) -> tuple[Runs, str]:
     failed = len([run for run in block.of(row.experiment) if run.record.identity.method_revision == revision]) - len(
         runs
     )
-    if runs and not failed:
-        return runs, ""
     reason = block.reason(row.experiment, revision)
-    return runs, f"{failed} of {failed + len(runs)} runs {reason}" if runs else reason
+    if not runs:
+        return runs, reason
+    last = block.revisions(row.experiment)[-1]
+    told = [f"{failed} of {failed + len(runs)} runs {reason}"] if failed else []
+    told += [f"revision {last} {block.reason(row.experiment, last)}"] if last != revision else []
+    return runs, "; ".join(told)
 
 
 def _measure(column: Column, runs: Runs, along: str = "") -> Measured:

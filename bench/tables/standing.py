@@ -64,7 +64,8 @@ def _others(block: Block, own: Experiment) -> list[Experiment]:
 
 
 def _standing(block: Block, own: Experiment, other: Experiment, timings: Sequence[Timing]) -> Standing:
-    revision, its = block.revisions(own)[-1], block.revisions(other)[-1]
+    revision, its = block.latest(own), block.latest(other)
+    assert revision is not None and its is not None
     runs, others = block.done(own, revision), block.done(other, its)
     main: Statistic = accuracies(block)[0]  # type: ignore[assignment]  # the figures that are compared are statistics
     answers = [

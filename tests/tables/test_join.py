@@ -232,6 +232,23 @@ def test_a_new_revision_is_shown_and_the_first_verdict_kept(write, tmp_path: Pat
     assert [(item.revision, item.judgement.verdict) for item in result.earlier] == [(1, "does not hold")]
 
 
+@pytest.mark.parametrize("setting", ["s", "later"])
+def test_a_later_revision_that_only_failed_takes_no_verdict_away(write, tmp_path: Path, setting: str) -> None:
+    """It is shown as failed in its row, under the same setting or under another one."""
+    for seed in range(3):
+        write(seed=seed)
+        write({"cost": 7 * 10**8}, **DYNAMIC, seed=seed)
+        write(**DYNAMIC, seed=seed, revision=2, setting=setting, reason="out of memory")
+    table = joined(tmp_path)
+    result = next(result for result in table.claims if result.claim.id == "8f-sp2-cost")
+    counted = [item for item in result.latest if item.judgement.interval is not None]
+    assert [(item.revision, item.judgement.verdict, item.superseded) for item in counted] == [(1, "holds", False)]
+    row, *other = table.rows["8f-sp2"]
+    assert (row.seeds, row.revision) == (3, None) and row.cells["gflops_avg"].found == pytest.approx((0.7, 0.7, 0.7))
+    told = other[0].reason if other else row.reason
+    assert told == ("failed: out of memory" if other else "revision 2 failed: out of memory")
+
+
 def test_records_without_per_video_tables_give_figures_but_no_verdict(write, tmp_path: Path) -> None:
     for seed in range(3):
         for record in (write(seed=seed), write({"cost": 10**8}, **DYNAMIC, seed=seed)):
