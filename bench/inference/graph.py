@@ -28,6 +28,7 @@ class Graph:
         self.inputs = [each.clone() for each in inputs]
         device = inputs[0].device
         before = torch.cuda.current_stream(device)
+        self.stream: torch.cuda.Stream
         self.stream = aside = beside.stream if beside else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         aside.wait_stream(before)
         try:
