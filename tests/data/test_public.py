@@ -291,6 +291,15 @@ def test_every_other_set_in_its_published_layout(tree, name):
     assert dataset.test.measured_by_map == (name in ("activitynet", "fcvid"))
 
 
+@pytest.mark.parametrize("kind", ["actnet", "fcvid"])
+def test_the_lists_and_classes_of_ar_net_are_taken_under_its_own_names(tree, kind):
+    name = {"actnet": "activitynet", "fcvid": "fcvid"}[kind]
+    lists = {f"{name}/{kind}_{part}_split.txt": numbered(part, "{id},5,{label},0") for part in ("train", "val")}
+    frames = {f"{name}/frames/{n}": 5 for part in ("train", "val") for n, _ in ids(part)}
+    dataset = check(get(name, tree(lists | frames | {f"{name}/classInd.txt": lines(CLASSES)})))
+    assert dataset.notes[1] == f"lists {kind}_train_split.txt and {kind}_val_split.txt"
+
+
 def test_there_is_a_layout_test_for_every_set():
     assert {*OTHERS, "kinetics_400", "mini_kinetics_200_xie", "mini_kinetics_200_ibm"} == set(SETS)
 
