@@ -166,10 +166,13 @@ def folder_dataset(
 ) -> Dataset:
     """Videos, told by their suffix, in one folder a class and at any depth below it; each is its own group.
 
+    What is hidden, a file or a folder whose name begins with a dot, is none of them.
+
     Raises:
         DataError: no class folders with videos in them, and as `list_dataset`.
     """
-    files = sorted(file.relative_to(root) for file in root.glob("*/**/*") if file.suffix.lower() in SUFFIXES)
+    found = (file.relative_to(root) for file in root.glob("*/**/*") if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in found if not any(part.startswith(".") for part in file.parts))
     if not files:
         raise DataError(f"{root}: no class folders with videos in them")
     table = pd.DataFrame({"path": [file.as_posix() for file in files], "label": [file.parts[0] for file in files]})

@@ -312,3 +312,13 @@ def test_class_folders(clip, tmp_path):
         assert [Path(path).parts[0] for path in paths(part)] == [part.classes[target] for target in part.targets]
     assert "one class, 'deeper'" in refused(lambda: folder_dataset(root / "run", READER, Splitting()))
     assert "no class folders" in refused(lambda: folder_dataset(root / "empty", READER, Splitting()))
+
+
+def test_hidden_folders_and_files_are_no_classes_and_no_videos(clip, tmp_path):
+    root = tmp_path / "classes"
+    for i in range(20):
+        for place in (f"{'ab'[i % 2]}/{i}.mp4", f".cache/{i}.mp4", f"a/.trash/{i}.mp4", f"b/._{i}.mp4"):
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip, root / place)
+    dataset = folder_dataset(root, READER, Splitting())
+    assert dataset.train.classes == ("a", "b") and dataset.notes == ("coverage 20 of 20",)
