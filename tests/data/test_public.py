@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,16 @@ def test_kinetics_with_the_lists_of_each_of_its_users(tree, kind):
         assert [CLASSES[target] for target in part.targets] == [known[group] for group in part.groups]
     assert dataset.train.flip
     assert any(note.startswith("test: the published list; validation: 3 of 24") for note in dataset.notes)
+
+
+def test_of_folders_the_validation_videos_are_the_test_and_held_back_ones_are_ignored(tree):
+    files = kinetics("folders")
+    held_back = [name.replace("/val/", "/test/").replace("/va", "/xx") for name in files if "/val/" in name]
+    root = tree(files | dict.fromkeys(held_back))
+    dataset = check(get("kinetics_400", root))
+    assert f"ignored {len(held_back)} videos in folders test, since there is val" in dataset.notes
+    shutil.rmtree(root / "kinetics_400/val")
+    assert not any(note.startswith("ignored") for note in check(get("kinetics_400", root)).notes)
 
 
 def test_the_same_videos_in_frames_and_files_have_fingerprints_of_their_own(tree):

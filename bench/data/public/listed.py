@@ -16,7 +16,18 @@ from bench.data.list_rows import (
 )
 from bench.data.media import Media, stem
 from bench.data.public.names import label_of, same, source_of
-from bench.data.public.sets import FOLDERS, IBM_CLASSES, IDS, KINETICS_CLASSES, SETS, TEST, TRAIN, Lists, PublicSet
+from bench.data.public.sets import (
+    FOLDERS,
+    HELD_BACK,
+    IBM_CLASSES,
+    IDS,
+    KINETICS_CLASSES,
+    SETS,
+    TRAIN,
+    VALIDATION,
+    Lists,
+    PublicSet,
+)
 from bench.data.split import DataError
 
 
@@ -102,23 +113,26 @@ def _of_suffix(ways: Sequence[Lists], file: Path) -> Lists:
 
 
 def _by_folders(media: Media) -> Found:
-    """{train,val}/<class>/<video>: the folders are the lists."""
-    rows = list[tuple[Listed, bool]]()
+    """{train,val}/<class>/<video>: the folders are the lists; test/ stands for val/ only where there is none."""
+    found = dict[tuple[str, ...], list[Listed]]()
     for path in media.paths:
         part, label = ("", "", *path.split("/"))[-3:-1]
-        test = _part(part)
-        if test is not None:
-            rows.append((Listed(f"{media.root}/{path}", path, label), test))
-    if not rows:
+        if kind := _part(part):
+            found.setdefault(kind, []).append(Listed(f"{media.root}/{path}", path, label))
+    if not found:
         raise DataError(f"{media.root}: has neither lists nor folders train/<class> and val/<class> with videos")
-    rows.sort(key=lambda row: not row[1])
-    return rows, [], ("lists: none, the folders train and val and the classes below them",)
+    held_back = found.pop(HELD_BACK, [])
+    ignored = len(held_back) if VALIDATION in found else 0  # figures are published on val, never on both
+    test = found.get(VALIDATION, held_back)
+    rows = [*((row, True) for row in test), *((row, False) for row in found.get(TRAIN, []))]
+    notes = ["lists: none, the folders train and val and the classes below them"]
+    return rows, [], (*notes, *([f"ignored {ignored} videos in folders test, since there is val"] if ignored else []))
 
 
-def _part(folder: str) -> bool | None:
-    """Whether a folder is named as one of test videos; None if as neither."""
-    words = re.split(r"[_-]", folder.lower())
-    return True if set(words) & set(TEST) else False if set(words) & set(TRAIN) else None
+def _part(folder: str) -> tuple[str, ...] | None:
+    """Of which part a folder's name says that its videos are: TRAIN, VALIDATION or HELD_BACK; None if of none."""
+    words = set(re.split(r"[_-]", folder.lower()))
+    return next((part for part in (VALIDATION, HELD_BACK, TRAIN) if words & set(part)), None)
 
 
 def _joined(ids: Found, kinetics: Found) -> Found:

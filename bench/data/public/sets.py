@@ -20,7 +20,8 @@ from bench.data.media import YOUTUBE
 
 FOLDERS = ("", "annotations", "lists", "labels", "splits", "ucfTrainTestlist", "testTrainMulti_7030_splits")
 """Where in a set's folder its lists are looked for."""
-TRAIN, TEST = ("train", "training"), ("val", "validation", "test", "testing")
+TRAIN, VALIDATION, HELD_BACK = ("train", "training"), ("val", "validation"), ("test", "testing")
+TEST = (*VALIDATION, *HELD_BACK)
 """Folders of the videos of each part; their names may begin otherwise, as in videos_train."""
 
 
