@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.accuracy.intervals import Interval
 from bench.cost import Counter, CountError
 from bench.data.sampling import Sampling, chosen_rows, test_batches
-from bench.data.split import Split, annotated
+from bench.data.split import DataError, Split, annotated
 from bench.distributed import agree_on_left_out, in_turns
 from bench.flow import to_device
 from bench.memory import Halving
@@ -71,7 +71,7 @@ def score(
             depend on the size of the batch.
         TrainingError: the logits are not finite.
         MemoryShortError: memory does not suffice for a single sample.
-        DataError: too many videos turn out unreadable, in all processes together.
+        DataError: none of the videos asked for can be read, or too many cannot, in all processes together.
     """
     method.eval()
     scoring = scoring_of(split)
@@ -138,7 +138,11 @@ class Followed:
 def follow(
     method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64], policy: Policy, batch: int | None = None
 ) -> Followed:
-    """The centre samples of `rows` under a policy; of gates as masks only the share that is open is kept, (B, 1)."""
+    """The centre samples of `rows` under a policy; of gates as masks only the share that is open is kept, (B, 1).
+
+    Raises:
+        DataError: none of them can be read, or too many of the set cannot.
+    """
     method.eval()
     scoring, columns, whole = scoring_of(split), dict[str, list[Any]](), dict[str, Tensor]()
     cost = np.zeros(len(rows), np.int64)
@@ -160,6 +164,8 @@ def follow(
         cost[span] = macs
         _put(whole, span, trace, len(rows))
     agree_on_left_out(split)
+    if not read:
+        raise DataError(f"none of the {len(rows)} videos asked for can be read")
     order = np.argsort(read, kind="stable")  # of several processes' batches one may have been unreadable as a whole
     columns = {name: [values[place] for place in order] for name, values in columns.items()}
     trace = {point: decided[: len(read)][order] for point, decided in whole.items()}

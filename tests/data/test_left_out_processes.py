@@ -14,7 +14,7 @@ from toys import Toy
 
 from bench.data import DataError, Dataset
 from bench.data.coverage import LeftOut
-from bench.data.sampling import Sampling
+from bench.data.sampling import Sampling, chosen_rows
 from bench.data.split import UnreadableError
 from bench.distributed import agree_on_left_out
 from bench.evaluation import score
@@ -59,6 +59,13 @@ def test_one_in_a_hundred_costs_one_line_and_one_percent(processes: int, tmp_pat
             "left out while running: 7.mp4: cannot be decoded",
         )
         assert rows == [row for row in range(100) if row != 7] and len(costs) == 99
+
+
+def test_a_pass_in_which_nothing_can_be_read_ends_with_one_line() -> None:
+    asked = chosen_rows(split_of(), 2).tolist()
+    views = Views(clips=1, crops=1, clip_videos=2, video_videos=2)
+    with pytest.raises(DataError, match=r"^none of the 2 videos asked for can be read$"):
+        score(Small(), split_of(broken=asked), Sampling(), views, batch=2)
 
 
 def test_all_processes_have_the_same_notes_whoever_found_what(tmp_path: Path) -> None:
