@@ -121,11 +121,16 @@ def check(
 
 
 def _built(builder: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
-    """The dataset, of a list also where it is too much at fault to be used."""
+    """The dataset, of a list also where it is too much at fault to be used, if the set has an option for that."""
     try:
         return builder(options=options)
-    except ListError:
-        return builder(options=options | {"minimum_coverage": 0.0})
+    except ListError as error:
+        try:
+            return builder(options=options | {"minimum_coverage": 0.0})
+        except ListError:
+            raise
+        except DataError:  # a set that is made of a list need not have the option
+            raise error from None
 
 
 def _unusable(faults: Sequence[DataError]) -> list[Fault]:

@@ -255,6 +255,18 @@ def test_of_a_list_every_fault_is_told_beside_what_it_holds(root, tmp_path):
         listed(root, tmp_path, "path,label")
 
 
+def test_of_a_set_that_is_made_of_a_list_the_faults_of_the_list_are_told(tmp_path):
+    folder = tmp_path / "ut_interaction"
+    folder.mkdir()
+    (folder / "clips.csv").write_text("path,cls,sequence,fold\na.mp4,hug,1,0\nb.mp4,kick,2,1\n")
+    call = {"data_root": tmp_path, "frames": 8, "size": 64, "read": False, "cache": tmp_path, "workers": 0}
+    report = check("composed", options={"source": "ut_interaction"}, **call)
+    assert [(fault.kind, fault.message) for fault in report.faults] == [
+        ("missing", f"{folder / name}.mp4: no such file") for name in "ab"
+    ]
+    assert report.held == [] and "only 0 of 2 videos can be opened" in report.notes[0]
+
+
 def test_the_time_left_is_told_once_files_were_read_for_a_while(monkeypatch, capsys):
     clock = iter([0.0, 30.0, 31.0, 130.0])  # the workers take half a minute to start, then a file takes a second
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
