@@ -115,8 +115,9 @@ def jhmdb(
         minimum_coverage: share of the listed videos, and of the frames of those, that must be usable.
 
     Raises:
-        DataError: a layout that is not there, a file of lists that is malformed, a pickle that asks for anything but
-            arrays and plain containers, fewer usable videos or frames than `minimum_coverage`, or an empty split.
+        DataError: a layout that is not there, a file of lists that is malformed, a pickle that leads out of the folder
+            or asks for anything but arrays and plain containers, fewer usable videos or frames than
+            `minimum_coverage`, or an empty split.
     """
     _check(frames, size, split, validation_share, minimum_coverage)
     root = (data_root or Path()) / path
@@ -176,7 +177,7 @@ def _masked(root: Path, split: int) -> tuple[tuple[str, ...], list[Listed]]:
             name = f"{classes[label]}/{video}"
             if name in listed:
                 raise DataError(f"{where}: {video} is listed twice")
-            truth = partial(read_masks, root / "puppet_mask" / name / "puppet_mask.mat")
+            truth = partial(read_masks, root / "puppet_mask" / name / "puppet_mask.mat", root)
             listed[name] = Listed(name, label, test, root / "Rename_Images" / name, truth)
     return classes, list(listed.values())
 
@@ -198,15 +199,16 @@ def _plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and name.isprintable() and "/" not in name and "\\" not in name
 
 
-def read_masks(path: Path) -> tuple[Corners, tuple[int, int]]:
+def read_masks(path: Path, root: Path | None = None) -> tuple[Corners, tuple[int, int]]:
     """The tight rectangle around each frame's mask, and the height and width of the masks.
 
     part_mask is (H, W, T), or (H, W) where T is 1. Of a .mat file (version 5) only this one array of numbers is read.
+    root: what no link may lead out of, by default the folder of the file.
 
     Raises:
-        DataError: the file is not there, cannot be read, or has no such array of numbers.
+        DataError: the file is not there, leads out, cannot be read, or has no such array of numbers.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(within(root or path.parent, path)):
         raise DataError(f"{path}: no such file")
     try:
         found = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
@@ -235,7 +237,7 @@ def _around(columns: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.f
 def _pickled(root: Path, split: int) -> tuple[tuple[str, ...], list[Listed]]:
     """Classes and videos by the pickle."""
     file = root / PICKLE
-    truth = read_pickle(file)
+    truth = read_pickle(within(root, file))
     fields = {"labels": list, "train_videos": list, "test_videos": list, "gttubes": dict, "resolution": dict}
     for field, kind in fields.items():
         if not isinstance(truth, dict) or not isinstance(truth.get(field), kind):
@@ -306,7 +308,7 @@ def _shortened(video: Video) -> str:
 def _video_or_fault(root: Path, listed: Listed) -> Video | DataError:
     """The opened video, or what is wrong with it."""
     try:
-        files = _frames(within(root, listed.frames))
+        files = _frames(root, listed.frames)
         corners, shape = listed.truth()
         found = picture_size(files[min(files)])
         if found != shape:
@@ -321,14 +323,14 @@ def _video_or_fault(root: Path, listed: Listed) -> Video | DataError:
         return fault
 
 
-def _frames(folder: Path) -> dict[int, Path]:
-    """The frames in a folder, by number."""
-    if not folder.is_dir():
+def _frames(root: Path, folder: Path) -> dict[int, Path]:
+    """The frames in a folder, by number; neither it nor they may be links that lead out of the root."""
+    if not within(root, folder).is_dir():
         raise DataError(f"{folder}: no such folder")
     files = {int(file.stem): file for file in sorted(folder.iterdir()) if re.fullmatch(r"[0-9]+\.(png|jpg)", file.name)}
     if not files:
         raise DataError(f"{folder}: has no frames 00001.png, ...")
-    return files
+    return {number: within(root, file) if file.is_symlink() else file for number, file in files.items()}
 
 
 def _inside(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -509,3 +509,33 @@ def test_boxes_that_reach_out_are_clipped_and_those_outside_are_no_rows(root: Pa
         [[6, 8, 48, 48], [0, 0, 12, 12]],
     ]
     assert dataset.notes[1].startswith("kick_ball/t1: 5 of 7 frames left out")
+
+
+# --- links
+
+
+@pytest.mark.parametrize(
+    ("tree", "file"),
+    [
+        ("masks", "Rename_Images/brush_hair/v1/00003.png"),
+        ("masks", "puppet_mask/brush_hair/v1/puppet_mask.mat"),
+        ("pickle", "Frames/brush_hair/v1/00003.png"),
+    ],
+)
+def test_a_link_that_leads_out_leaves_its_video_out(root: Path, tree: str, file: str) -> None:
+    linked = root / tree / file
+    linked.rename(root / "away")
+    linked.symlink_to(root / "away")
+    dataset = get(root, tree, minimum_coverage=0.9)
+    assert dataset.notes[1:] == (f"left out {linked}: is a link that leads out of {root / tree}",)
+    linked.unlink()
+    (root / "away").rename(linked.with_name("inside"))
+    linked.symlink_to("inside")
+    assert len(get(root, tree).notes) == 1
+
+
+def test_a_pickle_that_is_a_link_that_leads_out_is_refused(root: Path) -> None:
+    file = root / "pickle" / PICKLE
+    file.rename(root / "away.pkl")
+    file.symlink_to(root / "away.pkl")
+    assert refused(lambda: get(root, "pickle")) == f"{file}: is a link that leads out of {root / 'pickle'}"
