@@ -194,7 +194,8 @@ def _reported(name: str, found: Survey, checked: Mapping[str, Checked]) -> Repor
     wrong += [
         Fault("uncounted", f"{row.listed.where}: counts {row.listed.frames} frames, {row.path} has {there.frames}")
         for row in found.rows
-        if (there := checked.get(row.path)) and not there.fault and row.size == 0 < row.listed.frames != there.frames
+        if (there := checked.get(row.path)) and not there.fault and 0 < row.listed.frames != there.frames
+        if (found.root / row.path).is_dir()
     ]
     whole = [row for row in found.rows if row.path not in checked or not checked[row.path].fault]
     usable = Counter(row.label for row in whole)

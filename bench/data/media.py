@@ -83,6 +83,17 @@ def listed_media(root: Path) -> Media:
     return media
 
 
+def pictures_size(folder: str) -> int:
+    """Bytes of all pictures in a folder of frames, which tell one version of it from another without opening any.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        pictures = (entry for entry in entries if PICTURE.fullmatch(entry.name) and not entry.name.startswith("."))
+        return sum(entry.stat().st_size for entry in pictures if entry.is_file())
+
+
 def _walk(root: Path, folder: str, faults: list[DataError], depth: int) -> Iterator[str]:
     """Paths of videos and folders of frames in a folder and below.
 

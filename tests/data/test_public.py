@@ -161,6 +161,24 @@ def test_the_same_videos_in_frames_and_files_have_fingerprints_of_their_own(tree
     )
 
 
+def test_the_fingerprint_of_frames_shows_another_picture_one_more_and_one_less(tree):
+    root = tree(other("jester"))
+    folder = next((root / "jester/20bn-jester-v1").iterdir())
+    frame, prints = folder / "img_00002.png", [get("jester", root).fingerprint]
+    data = frame.read_bytes()
+    for content in (data + b"x", None, data):
+        frame.unlink(missing_ok=True)
+        if content:
+            frame.write_bytes(content)
+        (folder / ".hidden1.png").write_bytes(data)
+        prints.append(get("jester", root).fingerprint)
+    assert len(set(prints)) == 3 and prints[0] == prints[3]
+    for file in folder.iterdir():
+        file.unlink()
+        file.touch()
+    assert f"{folder}: is empty" in refused(lambda: get("jester", root))
+
+
 def test_both_mini_kinetics_out_of_one_folder_are_never_mixed(tree):
     chosen = CLASSES[:2]
     xie = {

@@ -16,7 +16,7 @@ from bench.data.list_rows import (
     RowFault,
 )
 from bench.data.lists import class_order
-from bench.data.media import Media, listed_media, stem
+from bench.data.media import Media, listed_media, pictures_size, stem
 from bench.data.public.listed import class_names, listed_rows, places_of
 from bench.data.public.names import label_of, same, source_of
 from bench.data.public.sets import SETS, TEST, TRAIN
@@ -25,7 +25,7 @@ from bench.data.split import DataError
 
 @dataclass(frozen=True)
 class Row:
-    """A listed video that is there. path: relative to the root of the set. size: bytes, 0 for a folder of frames."""
+    """A listed video that is there. path: relative to the root of the set. size: bytes, of frames those of all."""
 
     listed: Listed
     path: str
@@ -111,7 +111,7 @@ def _looked_up(
     sizes = _sizes(root, [row.path for row in good])
     empty = [row.path for row, size in zip(good, sizes, strict=True) if size == 0]
     faults += [RowFault("broken", f"{root / path}: is empty") for path in empty]
-    rows = [replace(row, size=max(size, 0)) for row, size in zip(good, sizes, strict=True) if size]
+    rows = [replace(row, size=size) for row, size in zip(good, sizes, strict=True) if size]
     classes = names or tuple(sorted(expected, key=class_order))
     unlisted = len(media.paths) - len(seen)
     said = (*notes, known.note) if known.note else tuple(notes)
@@ -145,7 +145,7 @@ def _path(
 
 
 def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
-    """Bytes of every file, -1 of a folder of frames, 0 of what is gone; asked by the thousand, as disks may wait."""
+    """Bytes of every file or folder of frames, 0 of what is gone; asked by the thousand, as disks may wait."""
     parts = [paths[first : first + 1000] for first in range(0, len(paths), 1000)]
     with ThreadPoolExecutor() as pool:
         return list(chain.from_iterable(pool.map(lambda part: [_size(f"{root}/{path}") for path in part], parts)))
@@ -154,6 +154,6 @@ def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
 def _size(file: str) -> int:
     try:
         found = os.stat(file)
+        return pictures_size(file) if stat.S_ISDIR(found.st_mode) else found.st_size
     except OSError:
         return 0
-    return -1 if stat.S_ISDIR(found.st_mode) else found.st_size
