@@ -30,11 +30,12 @@ from bench.data.coverage import NAMED
 from bench.data.images import picture_size, read_lines
 from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
 from bench.data.paths import within
+from bench.data.public.names import HMDB51, source_of
 from bench.data.safe_pickle import LARGEST, one_line, read_pickle
 from bench.data.split import DataError, Dataset
 from bench.data.video.reader import VideoReader
 
-REVISION = 1
+REVISION = 2
 PICKLE = "JHMDB-GT.pkl"
 NEEDED = {"frames_masks": ("Rename_Images", "puppet_mask", "splits"), "frames_pickle": ("Frames", PICKLE)}
 SPLITS = 3
@@ -53,6 +54,12 @@ class Listed:
     test: bool
     frames: Path
     truth: Truth
+
+    @property
+    def source(self) -> str:
+        """class/film, where the video is named as in HMDB51, whose clips of one film are not independent; else name."""
+        label, _, video = self.name.partition("/")
+        return f"{label}/{source_of(HMDB51, video)}"
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,14 @@ def jhmdb(
     seed: int = 0,
     minimum_coverage: float = 0.98,
 ) -> Dataset:
-    """J-HMDB: rows are its frames with a box, clips (frames, size, size, 3), resized straight; groups are its videos.
+    """J-HMDB: rows are its frames with a box, clips (frames, size, size, 3), resized straight.
 
-    Validation takes `validation_share` of the training videos of each class, drawn with `seed`. Videos that cannot be
-    used are left out, and so are frames without a box; both are counted in the notes. In a clip, a frame that is not
-    there is replaced by the one before it, and the first is repeated before it.
+    Groups are the films, as HMDB51's names of the videos tell them, and the class: clips of one film are no independent
+    sources. Validation takes `validation_share` of the films of the training videos of each class, drawn with `seed`,
+    whole ones and never all; `path` among the attributes is class/video.
+
+    Videos that cannot be used are left out, and so are frames without a box; both are counted in the notes. In a clip,
+    a frame that is not there is replaced by the one before it, and the first is repeated before it.
 
     Args:
         data_root: the folder that `path` is in. frames: of a clip. size: of the picture in pixels.
@@ -133,7 +143,7 @@ def jhmdb(
         if not len(rows):
             raise DataError(f"{root}: no video is left for the {name} split")
         splits.append(_split(f"jhmdb, {name}", [videos[row] for row in rows], classes, reader, frames, size))
-    return Dataset("jhmdb", REVISION, fingerprint, splits[0], splits[1], splits[2], notes)
+    return Dataset("jhmdb", REVISION, fingerprint, splits[0], splits[1], splits[2], (*notes, *_crossing(splits)))
 
 
 def _check(frames: int, size: int, split: int, validation_share: float, minimum_coverage: float) -> None:
@@ -340,15 +350,24 @@ def _inside(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.fl
 
 
 def _parts(videos: Sequence[Video], share: float, seed: int) -> list[NDArray[np.intp]]:
-    """Positions of the training, validation and test videos."""
+    """Positions of the training, validation and test videos; no film is in training and validation."""
     test = np.array([video.listed.test for video in videos])
     labels = np.array([video.listed.label for video in videos])
+    sources = np.array([video.listed.source for video in videos])
     order = np.random.default_rng(seed).permutation(len(videos))
     parts = np.where(test, 2, 0)
     for label in np.unique(labels):
-        drawn = order[(labels[order] == label) & ~test[order]]
-        parts[drawn[: max(1, round(share * len(drawn))) if len(drawn) > 1 else 0]] = 1
+        films = list(dict.fromkeys(sources[order[(labels[order] == label) & ~test[order]]].tolist()))
+        drawn = films[: max(1, round(share * len(films))) if len(films) > 1 else 0]
+        parts[np.isin(sources, drawn) & ~test] = 1
     return [np.flatnonzero(parts == part) for part in range(3)]
+
+
+def _crossing(splits: Sequence[KeyFrames]) -> tuple[str, ...]:
+    """The note on films that are on both sides of the published split, if there are any."""
+    train, validation, test = (set(split.groups) for split in splits)
+    count = len((train | validation) & test)
+    return (f"{count} sources have videos in training and in test, as the set was published",) if count else ()
 
 
 def _split(
@@ -362,9 +381,13 @@ def _split(
         clip=_Clips([(video.files, key) for video, key in rows], reader, frames, size),
         boxes=boxes,
         classes=classes,
-        groups=np.array([video.listed.name for video, _ in rows]),
+        groups=np.array([video.listed.source for video, _ in rows]),
         attributes=pd.DataFrame(
-            {"frame": [key for _, key in rows], "object_share": [share_covered(box, size) for box in boxes]}
+            {
+                "path": [video.listed.name for video, _ in rows],
+                "frame": [key for _, key in rows],
+                "object_share": [share_covered(box, size) for box in boxes],
+            }
         ),
         flip=True,
         reads_files=True,

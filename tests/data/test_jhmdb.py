@@ -539,3 +539,36 @@ def test_a_pickle_that_is_a_link_that_leads_out_is_refused(root: Path) -> None:
     file.rename(root / "away.pkl")
     file.symlink_to(root / "away.pkl")
     assert refused(lambda: get(root, "pickle")) == f"{file}: is a link that leads out of {root / 'pickle'}"
+
+
+# --- films
+
+
+def of_films(root: Path) -> list[str]:
+    """Turns the videos of the masks' layout into three clips each of three training films and one test film a class."""
+    films = []
+    for name in CLASSES:
+        files = root / "masks" / "splits" / f"{name}_test_split1.txt"
+        lines = []
+        for film, number in ((film, number) for film in range(4) for number in range(3)):
+            video = f"Film_{film}_{name}_u_nm_np1_{('fr', 'ba', 'le')[number]}_goo_{number}"
+            for folder in ("Rename_Images", "puppet_mask"):
+                shutil.copytree(root / "masks" / folder / name / "v1", root / "masks" / folder / name / video)
+            lines.append(f"{video}.avi {1 + (film == 3)}")
+        films += [f"{name}/Film_{film}_{name}" for film in range(4)]
+        files.write_text("\n".join(lines))
+    return films
+
+
+def test_the_clips_of_one_film_are_of_one_source_and_in_one_split(root: Path) -> None:
+    films = of_films(root)
+    for seed in range(4):
+        dataset = get(root, seed=seed)
+        groups = [set(split.groups) for split in (dataset.train, dataset.validation, dataset.test)]
+        assert [len(part) for part in groups] == [4, 2, 2] and set.union(*groups) == set(films)
+        assert len(dataset.validation) == 2 * 3 * LENGTH and len(dataset.notes) == 1
+        assert len(set(dataset.validation.attributes["path"])) == 6
+    assert dataset.revision == 2
+    lists = root / "masks" / "splits" / f"{CLASSES[0]}_test_split1.txt"
+    lists.write_text(lists.read_text().replace("fr_goo_0.avi 2", "fr_goo_0.avi 1"))
+    assert get(root).notes[1:] == ("1 sources have videos in training and in test, as the set was published",)

@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+HMDB51 = r"(.+?)_[a-z]_(?:cm|nm)_np[0-9]+_(?:fr|ba|le|ri)_(?:bad|med|goo)_[0-9]+"
+"""Names of HMDB51's clips, which J-HMDB kept: the film and the action are their source."""
+
 
 @lru_cache(maxsize=4096)
 def same(label: str) -> str:

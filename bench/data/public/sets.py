@@ -17,6 +17,7 @@ from bench.data.list_rows import (
     something_rows,
 )
 from bench.data.media import YOUTUBE
+from bench.data.public.names import HMDB51
 
 FOLDERS = ("", "annotations", "lists", "labels", "splits", "ucfTrainTestlist", "testTrainMulti_7030_splits")
 """Where in a set's folder its lists are looked for."""
@@ -92,7 +93,7 @@ SETS = {
         "hmdb51",
         (Lists("*_test_split{split}.txt", "*_test_split{split}.txt", flagged_rows("1"), flagged_rows("2")),),
         splits=3,
-        source=r"(.+?)_[a-z]_(?:cm|nm)_np[0-9]+_(?:fr|ba|le|ri)_(?:bad|med|goo)_[0-9]+",
+        source=HMDB51,
     ),
     "something_something_v1": PublicSet(
         "something_something_v1",
