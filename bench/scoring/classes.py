@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
 from bench.accuracy.intervals import Interval, interval
 from bench.data.sampling import chosen_rows, test_batches
-from bench.data.split import measured_by_map
+from bench.data.split import DataError, measured_by_map
 from bench.distributed import agree_on_left_out, in_turns
 from bench.flow import to_device
 from bench.memory import Halving
@@ -41,7 +41,7 @@ class Classes(Scoring):
         """video_1 and video_5 of the scored videos, and their mAP: softmax averaged over `clips` × `crops` views.
 
         Raises:
-            TrainingError: the logits are not finite.
+            TrainingError: the logits are not finite. DataError: none of the videos can be read.
         """
         split, views = data.split, data.views
         rows, classes = chosen_rows(split, views.video_videos), len(split.classes)
@@ -62,6 +62,8 @@ class Classes(Scoring):
         if not np.isfinite(total).all():
             raise TrainingError("the logits are not finite")
         read = total.any(1)  # softmax leaves no row of zeros
+        if not read.any():
+            raise DataError(f"none of the {len(rows)} videos asked for can be read")
         rows, total = rows[read], total[read]
         ranked, target = np.argsort(-total, axis=1), split.targets[rows][:, None]
         five = (ranked[:, :5] == target).any(1).astype(np.float32) if classes >= 20 else np.nan

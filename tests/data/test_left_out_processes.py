@@ -61,9 +61,11 @@ def test_one_in_a_hundred_costs_one_line_and_one_percent(processes: int, tmp_pat
         assert rows == [row for row in range(100) if row != 7] and len(costs) == 99
 
 
-def test_a_pass_in_which_nothing_can_be_read_ends_with_one_line() -> None:
+@pytest.mark.parametrize("centre", [2, 20])
+def test_a_pass_in_which_nothing_can_be_read_ends_with_one_line(centre: int) -> None:
+    """That over the centre clips, or the one over several views of fewer videos."""
     asked = chosen_rows(split_of(), 2).tolist()
-    views = Views(clips=1, crops=1, clip_videos=2, video_videos=2)
+    views = Views(clips=2, crops=1, clip_videos=centre, video_videos=2)
     with pytest.raises(DataError, match=r"^none of the 2 videos asked for can be read$"):
         score(Small(), split_of(broken=asked), Sampling(), views, batch=2)
 
