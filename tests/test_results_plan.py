@@ -1,4 +1,4 @@
-"""Every command of docs/waiting.md exists, takes these words, and finds what it asks for."""
+"""Every command of docs/results.md exists, takes these words, and finds what it asks for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.experiment.plan import plan
 from bench.speed.pair import Setting, published_jobs
 from bench.tables import load
 
-PAGE = Path(cli.__file__).parents[1] / "docs" / "waiting.md"
+PAGE = Path(cli.__file__).parents[1] / "docs" / "results.md"
 
 
 def commands() -> list[str]:
