@@ -231,6 +231,16 @@ def toy(folder: Path, ratio: float = 2.0, body: str = ANSWER, command: bool = Tr
     return folder
 
 
+def test_no_measurement_meets_what_the_version_of_another_tree_stored(tmp_path: Path) -> None:
+    stores = (
+        'folder = pathlib.Path(words[words.index("--results") + 1]); assert not any(folder.iterdir())\n'
+        '(folder / "record").write_text("of this version")\n'
+    )
+    timed = run_speed(Setting(), {"m": "learned"}, tmp_path)
+    for name in ("base", "change", "base"):
+        assert timed(toy(tmp_path / name, body=stores + ANSWER), "m").device == "toy"
+
+
 def test_a_measurement_runs_the_code_of_its_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     timed = run_speed(Setting(frames=4, batch=2, rounds=5), {"m/n": "random:0.5"}, tmp_path)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench import profiles
 from bench.experiment.build import build_method
@@ -67,15 +68,28 @@ def run_speed(setting: Setting, policies: Mapping[str, str], scratch: Path) -> T
     environment.pop("PYTHONSAFEPATH", None)  # the working folder must come first
 
     def timed(tree: Path, method: str) -> Timed:
-        options = {"profile": PROFILE, "policy": policies[method], "results": scratch / "results", **asdict(setting)}
+        options = {"profile": PROFILE, "policy": policies[method], **asdict(setting)}
         flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, "-m", "bench", "speed", method, REFERENCE, "--untrained", "--again", "--json"]
-        try:
-            done = subprocess.run(
-                [*command, *flags], cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT
-            )
-        except subprocess.TimeoutExpired:
-            raise GateError(f"{method}: took more than {TIMEOUT:.0f} s") from None
+        command = [
+            sys.executable,
+            "-m",
+            "bench",
+            "speed",
+            method,
+            REFERENCE,
+            "--untrained",
+            "--again",
+            "--json",
+            *flags,
+        ]
+        with TemporaryDirectory(dir=scratch) as results:  # which the other tree's version might not be able to read
+            command += ["--results", results]
+            try:
+                done = subprocess.run(
+                    command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+                )
+            except subprocess.TimeoutExpired:
+                raise GateError(f"{method}: took more than {TIMEOUT:.0f} s") from None
         return _answer(method, done)
 
     return timed
