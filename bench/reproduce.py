@@ -240,9 +240,9 @@ def _told(record: SpeedRecord) -> str:
     if record.b is None or record.ratio is None:
         return record.reason
     if who.alone:
-        found = f"{record.b.clips_per_second.median:.3g} {record.unit}"
+        found = f"{record.b.clips_per_second.value:.3g} {record.unit}"
     else:
-        found = f"{record.ratio.median:.2f} times as fast as {who.against}"
+        found = f"{record.ratio.value:.2f} times as fast as {who.against}"
     return f"{found} in batches of {who.batch}"
 
 

@@ -219,7 +219,10 @@ with open(pathlib.Path(words[words.index("--results") + 1]).parent / "calls", "a
     file.write(json.dumps([os.getcwd(), os.environ["OMP_NUM_THREADS"], words]) + "\\n")
 exec(BODY)
 """
-ANSWER = 'print(json.dumps({"device": "toy", "ratio": {"median": RATIO, "low": 0, "high": 9}}))'
+ANSWER = """
+rounds = {"a": [1.0, 2.0, 9.0], "b": [RATIO, 2.0 * RATIO, 1.0]}  # the last of a was cut into
+print(json.dumps({"device": "toy", **{name: {"samples": found} for name, found in rounds.items()}}))
+"""
 
 
 def toy(folder: Path, ratio: float = 2.0, body: str = ANSWER, command: bool = True) -> Path:
@@ -261,8 +264,15 @@ def test_a_measurement_runs_the_code_of_its_tree(tmp_path: Path, monkeypatch: py
         ("sys.exit('error: no method m')", "m: speed ended with 1: error: no method m"),
         ("print(json.dumps({'doubtful': True})); sys.exit('error: busy')", "m: speed ended with 1: error: busy"),
         ("print('hello')", "m: speed gave no ratio: JSONDecodeError"),
-        ("print(json.dumps({'device': 'toy', 'ratio': None}))", "m: speed gave no ratio: TypeError"),
-        ("print(json.dumps({'device': 'toy', 'ratio': {'median': 0}}))", "m: speed gave no ratio: ValueError"),
+        ("print(json.dumps({'device': 'toy', 'a': None}))", "m: speed gave no ratio: TypeError"),
+        (
+            "print(json.dumps({'device': 'toy', 'a': {'samples': [1]}, 'b': {'samples': [0]}}))",
+            "m: speed gave no ratio: V",
+        ),
+        (
+            "print(json.dumps({'device': 'toy', 'a': {'samples': [0]}, 'b': {'samples': [1]}}))",
+            "m: speed gave no ratio: Z",
+        ),
         ("import time; time.sleep(600)", "m: took more than"),
     ],
 )

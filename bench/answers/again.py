@@ -51,4 +51,4 @@ def _figures(one: Quantity) -> list[str]:
 
 
 def _span(span: Span) -> str:
-    return f"{short(span.median)} ({short(span.low)} to {short(span.high)})"
+    return f"{short(span.value)} ({short(span.low)} to {short(span.high)})"

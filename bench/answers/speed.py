@@ -21,7 +21,7 @@ def print_speeds(records: Sequence[SpeedRecord]) -> None:
         rows.append(_row(record))
         for arm in record.plain:
             named = [f"{arm.method} ({arm.form})", "", str(record.identity.batch), ""]
-            rows.append([*named, short(arm.clips_per_second.median), *[""] * 7])
+            rows.append([*named, short(arm.clips_per_second.value), *[""] * 7])
     first = records[0].identity
     unit = " or ".join(sorted({record.unit for record in records}))
     columns = ["method", "against", "batch", unit, "twin's", "ratio", "noise", "cost ratio"]
@@ -41,7 +41,7 @@ def print_speeds(records: Sequence[SpeedRecord]) -> None:
 
 def _row(record: SpeedRecord) -> list[str]:
     who, bound = record.identity, record.bound or {}
-    speeds = [short(arm.clips_per_second.median if arm else None) for arm in (record.a, record.b)]
+    speeds = [short(arm.clips_per_second.value if arm else None) for arm in (record.a, record.b)]
     figures = [_span(record.ratio), _span(record.noise), short(record.cost_ratio), _span(record.eta)]
     ceiling = [short(record.eta_max), short(bound.get("a"))]
     return [who.a, who.against, str(who.batch), *speeds, *figures, *ceiling, _verdict(record)]
@@ -51,10 +51,10 @@ def _verdict(record: SpeedRecord) -> str:
     """Whether there is a difference at all, before by how much."""
     if record.ratio is None:
         return record.reason
-    faster = "faster" if record.ratio.median > 1 else "slower"
+    faster = "faster" if record.ratio.value > 1 else "slower"
     throttled = ", while throttled" if record.telemetry.get("throttled") else ""
     return (faster if record.different else "no difference beyond the noise") + throttled
 
 
 def _span(span: Span | None) -> str:
-    return f"{span.median:.3g} ({span.low:.3g} to {span.high:.3g})" if span else "-"
+    return f"{span.value:.3g} ({span.low:.3g} to {span.high:.3g})" if span else "-"

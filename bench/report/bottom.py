@@ -160,7 +160,7 @@ def _timed(lines: Sequence[SpeedLine]) -> Iterator[str]:
             machines.setdefault((on.machine, on.precision), []).append(line.record)
             settings.setdefault(on.machine, on)
     for (machine, precision), found in machines.items():
-        ratios = [one.ratio.median for one in found if one.ratio]
+        ratios = [one.ratio.value for one in found if one.ratio]
         span = " to ".join(dict.fromkeys(text.fixed(ratio, 2) for ratio in (min(ratios), max(ratios))))
         where = _machine(settings[machine], settings.values())
         yield (

@@ -11,6 +11,7 @@ from typing import Any
 
 SUFFIX = ".log.jsonl"
 _PLACE = ("stage", "name", "step")
+LARGEST = 2**53
 
 
 class LogError(Exception):
@@ -63,15 +64,17 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     """One line, checked."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise LogError(f"{path}: line {number}: not JSON") from None
     if not isinstance(entry, dict):
         raise LogError(f"{path}: line {number}: not an object")
     for name, kind in (("stage", int), ("name", str), ("step", int)):
         if type(entry.get(name)) is not kind:  # True is no step
             raise LogError(f"{path}: line {number}: {name}: not {'text' if kind is str else 'a whole number'}")
+        if kind is int and not 0 <= entry[name] <= LARGEST:
+            raise LogError(f"{path}: line {number}: {name}: must be in 0..{LARGEST}")
     for name, value in entry.items():
-        if name not in _PLACE and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if name not in _PLACE and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e308):
             raise LogError(f"{path}: line {number}: {name}: not a number")
     return entry
 

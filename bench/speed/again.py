@@ -37,10 +37,10 @@ class Quantity(NamedTuple):
     @property
     def change(self) -> Span:
         """Now over then. The two are independent: on the log scale their intervals add as squares."""
-        value = math.log(self.now.median / self.before.median)
-        below = math.hypot(math.log(self.now.median / self.now.low), math.log(self.before.high / self.before.median))
-        above = math.hypot(math.log(self.now.high / self.now.median), math.log(self.before.median / self.before.low))
-        return Span(median=math.exp(value), low=math.exp(value - below), high=math.exp(value + above))
+        value = math.log(self.now.value / self.before.value)
+        below = math.hypot(math.log(self.now.value / self.now.low), math.log(self.before.high / self.before.value))
+        above = math.hypot(math.log(self.now.high / self.now.value), math.log(self.before.value / self.before.low))
+        return Span(value=math.exp(value), low=math.exp(value - below), high=math.exp(value + above))
 
 
 @dataclass(frozen=True)

@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, log
+from math import exp, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from bench.speed.record import Span, SpeedError
 
 MINIMUM = 6
-"""Fewest rounds with an interval: of five, smallest and largest hold the median with 93.75 % only."""
+"""Fewest rounds with an interval: of fewer the spread says next to nothing."""
 
 NOTHING_SAVED = 0.005  # a multiply-add ratio this near to 1 leaves η without meaning
 
 
 def clips_per_second(seconds: Sequence[float], batch: int) -> Span:
-    """Median speed of one arm, with its interval.
+    """Speed of one arm: samples over the time they took, with its interval.
+
+    Of the mean and not the median time: where the cost hangs on the clip, most clips may be cheap ones.
 
     Raises:
         SpeedError: fewer than `MINIMUM` rounds.
     """
-    return _span(batch / _enough(seconds))
-
-
-def _span(values: NDArray[np.float64]) -> Span:
-    """The median; its interval is between order statistics, which assumes no distribution and holds of few values too.
-
-    (A bootstrap of the median does not quite: of 6 to 8 rounds its 95 % hold the truth 89 to 93 times of 100.)
-    """
-    ordered, outside = np.sort(values), _outside(len(values))
-    return Span(median=float(np.median(ordered)), low=float(ordered[outside]), high=float(ordered[-1 - outside]))
-
-
-def _outside(count: int) -> int:
-    """How many of `count` sorted values lie below an interval, and above it, that holds the median with 95 %."""
-    below, tail = 0, 1  # tail: of 2^count outcomes, those with at most `below` values under the median
-    while (tail + comb(count, below + 1)) * 2 <= 0.05 * 2**count:
-        below += 1
-        tail += comb(count, below)
-    return below
+    times = _enough(seconds)
+    return _span(float(batch / times.mean()), times / times.mean())
 
 
 def ratio(seconds: Sequence[float], others: Sequence[float]) -> Span:
-    """Speed over the other's: the median of the rounds' ratios, with its interval.
+    """Speed over the other's, with its interval: of the two speeds, and what slows a whole round slows both.
 
     Raises:
         SpeedError: fewer than `MINIMUM` rounds, or not as many of each.
     """
     if len(seconds) != len(others):
         raise SpeedError(f"{len(seconds)} rounds of one arm cannot be paired with {len(others)} of the other")
-    return _span(_enough(others) / _enough(seconds))
+    own, its = _enough(seconds), _enough(others)
+    return _span(float(its.mean() / own.mean()), own / own.mean() - its / its.mean())
+
+
+def _span(value: float, deviations: NDArray[np.float64]) -> Span:
+    """With the interval of Student's t on the log scale, from what each round adds to the logarithm (delta method)."""
+    count = len(deviations)
+    width = float(t.ppf(0.975, count - 1) * deviations.std(ddof=1) / sqrt(count))
+    return Span(value=value, low=value * exp(-width), high=value * exp(width))
 
 
 def different(ratio: Span, noise: Span) -> bool:
@@ -68,8 +62,8 @@ def eta(ratio: Span, cost_ratio: float) -> Span | None:
     saved = 1 / cost_ratio - 1
     if saved <= NOTHING_SAVED:
         return None
-    median, low, high = ((value - 1) / saved for value in (ratio.median, ratio.low, ratio.high))
-    return Span(median=median, low=low, high=high)
+    value, low, high = ((found - 1) / saved for found in (ratio.value, ratio.low, ratio.high))
+    return Span(value=value, low=low, high=high)
 
 
 def _enough(seconds: Sequence[float]) -> NDArray[np.float64]:

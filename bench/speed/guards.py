@@ -39,7 +39,7 @@ GOT = 0.9
 """Of the share of one core that an arm got, what the other must have got: with less, it makes up a ratio of 1.1."""
 
 TOLD = 0.1
-"""Seconds of calls over which a share is told: some systems count processor time in steps of 10 ms."""
+"""Seconds of calls, at least, of which a share is told: some systems count processor time in steps of 10 ms."""
 
 BEYOND = 2.0
 """How much more than it can be a ratio may be: the roofline's is no strict bound."""
@@ -271,17 +271,12 @@ def in_sight(name: str, seconds: Sequence[float], walls: Sequence[float]) -> Non
 
 
 def share(walls: Sequence[float], processor: Sequence[float]) -> float:
-    """Of one core, what calls got while they ran: that of half of them, as a ratio is a median; 1 at the most.
+    """Of one core, what calls got while they ran, 1 at the most, and where they are too short to tell.
 
     Several threads only add to it, so that a share below 1 is sure, and 1 tells little.
     """
-    shares, wall, got = [], 0.0, 0.0
-    for one, its in zip(walls, processor, strict=True):
-        wall, got = wall + one, got + its
-        if wall >= TOLD:
-            shares.append(got / wall)
-            wall = got = 0.0
-    return min(1.0, median(shares)) if shares else 1.0
+    wall = sum(walls)
+    return min(1.0, sum(processor) / wall) if wall >= TOLD else 1.0
 
 
 def undisturbed(name: str, own: float, other: float) -> None:

@@ -229,7 +229,7 @@ class _Run:
         bound, eta = truth.bound(self.arms, typical, missing), figures.eta(ratio, cost_ratio)
         if bound:
             fastest = min(seconds["b"]) / min(seconds["a"])
-            guards.believable(self.arms.all["a"].label, ratio.median, bound["a"] / bound["b"], fastest)
+            guards.believable(self.arms.all["a"].label, ratio.value, bound["a"] / bound["b"], fastest)
         return {
             "a": said.pop("a"),
             "b": said.pop("b"),

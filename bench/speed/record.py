@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from bench.files import kept, locked, read_model, remove_leftovers, sealed, sound, whole, write_atomically
 from bench.records import Strict
 
-SCHEMA = 1
+SCHEMA: Final = 2
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Form = Literal["optimised", "eager", "channels_last", "compiled"]
@@ -27,7 +27,7 @@ class SpeedError(Exception):
 class Span(Strict):
     """A measured value with its 95 % interval."""
 
-    median: float
+    value: float
     low: float
     high: float
 
@@ -126,7 +126,7 @@ class SpeedRecord(Strict):
         and counts as not done.
     row: "table1/8f-sp2", the published cell whose operating point this is. plain: the twin's other forms.
     again: seconds of each round of an identical second copy of b (none in records from before they were kept). noise:
-    speed of b over that of this copy. ratio: speed of a over b, paired round by round.
+    speed of b over that of this copy. ratio: speed of a over b, of the same rounds.
     different: whether the ratio excludes 1 by more than the noise. cost_ratio: accounted a / accounted b.
     eta: (ratio - 1) / (1 / cost_ratio - 1). bound: clips/s at the most for "a" and "b", and the ceilings
     "macs_per_second" and "bytes_per_second" it follows from. telemetry: of the GPU in all rounds, and under "energy"
@@ -134,7 +134,7 @@ class SpeedRecord(Strict):
     several processes what each found, the first being the one whose figures the record has.
     """
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     identity: SpeedIdentity
     row: str | None = None
     protocol: dict[str, Any] = Field(default_factory=dict)
@@ -158,9 +158,9 @@ class SpeedRecord(Strict):
 
     @property
     def together(self) -> tuple[float, float] | None:
-        """Samples a second of a and of b in all processes at once: the sums of their medians."""
+        """Samples a second of a and of b in all processes at once: the sums of what each found."""
         spans = [(one.a, one.b) for one in self.processes]
-        known = [(a.median, b.median) for a, b in spans if a and b]
+        known = [(a.value, b.value) for a, b in spans if a and b]
         return (sum(a for a, _ in known), sum(b for _, b in known)) if known and len(known) == len(spans) else None
 
     @property

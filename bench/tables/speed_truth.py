@@ -39,14 +39,14 @@ class SpeedLine:
     def reached(self) -> float | None:
         """Measured share of the saving over the share that the bound allows; None where either is a loss."""
         record = self.record
-        if not record.eta or not record.eta_max or record.eta_max < 0 or record.eta.median < 0:
+        if not record.eta or not record.eta_max or record.eta_max < 0 or record.eta.value < 0:
             return None
-        return record.eta.median / record.eta_max
+        return record.eta.value / record.eta_max
 
     @property
     def plain(self) -> Arm | None:
         """The fastest plain form of the static twin."""
-        return max(self.record.plain, key=lambda arm: arm.clips_per_second.median, default=None)
+        return max(self.record.plain, key=lambda arm: arm.clips_per_second.value, default=None)
 
     @property
     def slow(self) -> bool:

@@ -171,10 +171,10 @@ _FIGURES: Mapping[Kind, Callable[[Clocked], Interval | None]] = {
 
 
 def interval(span: Span) -> Interval:
-    """As an interval of this package; both ends on the median say that there is none."""
+    """As an interval of this package; both ends on the value say that there is none."""
     if span.low == span.high:
-        return Interval(span.median, _NAN, _NAN)
-    return Interval(span.median, span.low, span.high)
+        return Interval(span.value, _NAN, _NAN)
+    return Interval(span.value, span.low, span.high)
 
 
 def pooled(found: Sequence[Interval]) -> Interval:

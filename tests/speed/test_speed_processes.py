@@ -73,9 +73,9 @@ def test_each_process_times_its_own_and_the_sum_is_told(tmp_path: Path) -> None:
     assert first == second  # the stored record, in both
     record = SpeedRecord.model_validate(first)
     assert record.status == "done" and record.a is not None and record.ratio is not None
-    assert record.a.clips_per_second.median == pytest.approx(100)
-    assert [one.a.median for one in record.processes if one.a] == pytest.approx([100, 50])
-    assert record.together == pytest.approx((150, 150)) and record.ratio.median == pytest.approx(1)
+    assert record.a.clips_per_second.value == pytest.approx(100)
+    assert [one.a.value for one in record.processes if one.a] == pytest.approx([100, 50])
+    assert record.together == pytest.approx((150, 150)) and record.ratio.value == pytest.approx(1)
     assert record.identity.processes == 2
     assert len(list(SpeedStore(tmp_path / "records/speed"))) == 1
     assert timings([("yours", tmp_path / "records")]) == []  # fills no cell: it is no measure of one device

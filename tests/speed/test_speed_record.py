@@ -21,7 +21,7 @@ def identity(**changed: Any) -> SpeedIdentity:
 
 
 def record(**values: Any) -> SpeedRecord:
-    span = Span(median=2.0, low=1.5, high=2.5)
+    span = Span(value=2.0, low=1.5, high=2.5)
     arm = Arm(
         method="m",
         options={},

@@ -32,7 +32,7 @@ IDENTITY: dict[str, Any] = {
 
 def span(value: float, share: float = 0.01) -> Span:
     """A value with an interval of a share either way."""
-    return Span(median=value, low=value * (1 - share), high=value * (1 + share))
+    return Span(value=value, low=value * (1 - share), high=value * (1 + share))
 
 
 def arm(method: str, options: dict[str, Any], cost: float, speed: float, form: str = "optimised", **other: Any) -> Arm:
@@ -57,7 +57,7 @@ def timing(
             arm(who.b, who.b_options, 27.7, 0.8 * twin, "eager"),
             arm(who.b, who.b_options, 27.7, 0.9 * twin, "compiled"),
         ],
-        "noise": Span(median=1.0, low=0.98, high=1.02),
+        "noise": Span(value=1.0, low=0.98, high=1.02),
         "ratio": span(ratio, share),
         "different": True,
         "cost_ratio": cost / 27.7,

@@ -183,7 +183,7 @@ def test_what_two_folders_of_one_label_hold_counts_once(tmp_path: Path) -> None:
     store(one, timing(1.2))
     store(two, timing(1.4))
     (found,) = timings([("both", one), ("both", two)])
-    assert found.record.ratio is not None and found.record.ratio.median == 1.4
+    assert found.record.ratio is not None and found.record.ratio.value == 1.4
     assert len(timings([("one", one), ("two", two)])) == 2
 
 
@@ -303,7 +303,7 @@ def test_one_timing_is_its_own_interval_and_more_add_their_spread() -> None:
     apart = pooled([Interval(1.0, 1.0, 1.0), Interval(4.0, 4.0, 4.0)])
     assert apart == pytest.approx((2.0, 2.0 / 2**12.706, 2.0 * 2**12.706), rel=1e-3)
     assert all(math.isnan(end) for end in pooled([one, Interval(1.0, math.nan, math.nan)])[1:])
-    assert math.isnan(interval(Span(median=1.0, low=1.0, high=1.0)).low)
+    assert math.isnan(interval(Span(value=1.0, low=1.0, high=1.0)).low)
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=5), st.floats(1.0, 3.0))
@@ -381,7 +381,7 @@ def test_a_line_relates_what_was_measured() -> None:
     assert line.reached == pytest.approx((0.2 / (27.7 / 20 - 1)) / 0.9)
     assert line.plain is not None and line.plain.form == "compiled" and not line.slow
     straw = at_point(1.2)
-    fast = straw.plain[0].model_copy(update={"clips_per_second": Span(median=20, low=19, high=21)})
+    fast = straw.plain[0].model_copy(update={"clips_per_second": Span(value=20, low=19, high=21)})
     (line,) = speed_lines([Timing("runs", straw.model_copy(update={"plain": [fast]}))], [TABLE1])
     assert line.slow
 

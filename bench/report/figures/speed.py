@@ -102,7 +102,7 @@ def _grouped(lines: Iterable[SpeedLine]) -> list[Bars]:
 def _bars(lines: Sequence[SpeedLine]) -> Bars:
     first, records = lines[0], [line.record for line in lines]
     arms = {"dense": [record.b for record in records], "executed": [record.a for record in records]}
-    found = {name: [arm.clips_per_second.median for arm in given if arm] for name, given in arms.items()}
+    found = {name: [arm.clips_per_second.value for arm in given if arm] for name, given in arms.items()}
     found["bound"] = [record.bound["a"] for record in records if record.bound]
     ratio = pooled([interval(record.ratio) for record in records if record.ratio])
     saved = 1 / _mean([record.cost_ratio for record in records if record.cost_ratio is not None]) - 1
