@@ -44,6 +44,7 @@ class Checkpoint:
         if not distributed.first():
             return
         content = {
+            "of": self.path.parent.name,
             "stage": stage,
             "step": step,
             "state": state,
@@ -61,8 +62,8 @@ class Checkpoint:
         mend: sets a broken file aside and takes the one before it; only for who holds the experiment's lock.
 
         Raises:
-            CheckpointError: the file is no checkpoint, holds code, or belongs to another network; or is broken, without
-                `mend`.
+            CheckpointError: the file is no checkpoint, holds code, or belongs to another network or, by the name of the
+                folder it was written in, another experiment; or is broken, without `mend`.
         """
         if mend:
             if distributed.first():
@@ -107,10 +108,13 @@ def _restored(path: Path, method: Method) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(
             io.BytesIO(data[HEADER:] if data.startswith(MAGIC) else data), map_location="cpu", weights_only=True
         )
+        other = content.get("of", path.parent.name)  # earlier versions did not say
+        if other != path.parent.name:
+            raise ValueError(f"it is of {other}")
         method.load_state_dict(content["weights"])
         return {key: content[key] for key in ("stage", "step", "state", "random")}
     except Exception as error:  # whatever a foreign file provokes
-        reason = str(error).splitlines()[0][:200]
+        reason = " ".join(str(error).split())[:200]
         message = f"{path}: not a checkpoint of this method: {reason}; delete it to start anew"
         raise CheckpointError(message) from None
 

@@ -26,6 +26,9 @@ from bench.profiles import Views
 from bench.scoring import SCORINGS, Scoring
 from bench.scoring.base import Pass
 
+COUNTED = 64
+"""Samples whose work is counted, at least."""
+
 ALONE = 8
 """Samples that are also scored each on its own."""
 
@@ -58,17 +61,16 @@ def score(
     views: Views,
     *,
     batch: int | None = None,
-    executed_samples: int = 64,
 ) -> Scored:
     """Accuracy, cost and decisions of a trained method on a split; `batch` samples together, by default as scored.
 
     samples: index, group, target, the columns of `bench.scoring`, cost (multiply-adds of the centre sample),
     attribute.*, decision.* . figures: clip-1, mAP, mIoU, ...
-    executed: multiply-adds that ran, and that were accounted, on `executed_samples` rows from all over the split.
+    executed: multiply-adds that ran, and that were accounted, on rows from all over the split, together as evaluated.
 
     Raises:
         CountError: an operation has no formula, a method accounts something else than what runs, or answers and costs
-            depend on the size of the batch.
+            depend on the size of the batch or on being counted.
         TrainingError: the logits are not finite.
         MemoryShortError: memory does not suffice for a single sample.
         DataError: none of the videos asked for can be read, or too many cannot, in all processes together.
@@ -85,13 +87,29 @@ def score(
         table = table.merge(further[0], on="index", how="left")
     figures = {**scoring.figures(table), **(further[1] if further else {})}  # the main one of its task is the first
     table["cost"] = cost
-    places = np.linspace(0, len(rows) - 1, min(executed_samples, len(rows))).astype(int)
-    ran = executed(method, split, sampling, rows[places])
-    told = int(cost[places].sum())
-    if abs(ran["accounted"] - told) > 0.01 * told:  # another batch rounds differently, which can flip a decision or two
-        raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
+    ran = _counted(method, split, sampling, found)
     _alone(method, split, sampling, found)
     return Scored(pd.concat([table, _beside(split, found)], axis=1), figures, ran, found.together)
+
+
+def _counted(method: Method, split: Split, sampling: Sampling, found: Followed) -> dict[str, int]:
+    """What ran on samples from all over `found`, in batches as large as its own: see `executed`.
+
+    Another batch rounds differently, which can turn a decision or an answer or two.
+
+    Raises:
+        CountError: see `executed`; or their costs or answers are others while they are counted.
+    """
+    places = np.linspace(0, len(found.rows) - 1, min(max(COUNTED, found.together), len(found.rows))).astype(int)
+    ran, right = executed(method, split, sampling, found.rows[places], found.together)
+    places = places[np.isin(found.rows[places], list(right))]  # a video that is unreadable by now is left out
+    told = int(found.cost[places].sum())
+    other = np.abs([right[row] for row in found.rows[places].tolist()] - found.right[places]) > 0.01
+    if abs(ran["accounted"] - told) > 0.01 * told:
+        raise CountError(f"the method accounts {ran['accounted']:,} multiply-adds while it is counted, else {told:,}")
+    if 10 * other.sum() > len(places):
+        raise CountError(f"{other.sum()} of {len(places)} samples get another answer while they are counted")
+    return ran
 
 
 def _alone(method: Method, split: Split, sampling: Sampling, found: Followed) -> None:
@@ -217,16 +235,19 @@ def stored(decided: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def executed(method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64]) -> dict[str, int]:
-    """What ran on the centre clips of `rows`, by the dispatcher, beside what was accounted.
+def executed(
+    method: Method, split: Split, sampling: Sampling, rows: NDArray[np.int64], batch: int
+) -> tuple[dict[str, int], dict[int, float]]:
+    """What ran on the centre clips of `rows`, by the dispatcher, beside what was accounted; how right each row was.
 
     Raises:
         CountError: an operation has no formula, or a sample's accounted cost is not what ran for it (if the method is
             not exact: is more).
     """
     method.eval()
+    scoring = scoring_of(split)
 
-    def counted(item: Batch) -> tuple[int, int]:
+    def counted(item: Batch) -> tuple[int, int, dict[int, float]]:
         item = to_device(item, method.device)
         with Counter(method, batch=len(item.index)) as counter:
             prediction = method(item.sample, Learned().rows(item.index))
@@ -235,8 +256,14 @@ def executed(method: Method, split: Split, sampling: Sampling, rows: NDArray[np.
         ):
             if real != told if method.exact else real < told:
                 raise CountError(f"video {row}: the method accounts {told:,} multiply-adds, and {real:,} run")
-        return counter.result().macs, int(prediction.cost.sum())
+        right = scoring.centre(prediction, item.target)[scoring.main]
+        return counter.result().macs, int(prediction.cost.sum()), dict(zip(item.index.tolist(), right, strict=True))
 
-    batches = _centres(method, split, sampling, rows, scoring_of(split).together)
-    pairs = list(chain.from_iterable(in_turns(batches, Halving("counting", counted))))
-    return {"samples": len(rows), "executed": sum(ran for ran, _ in pairs), "accounted": sum(told for _, told in pairs)}
+    batches = _centres(method, split, sampling, rows, batch)
+    parts = list(chain.from_iterable(in_turns(batches, Halving("counting", counted))))
+    found = {
+        "samples": len(rows),
+        "executed": sum(ran for ran, *_ in parts),
+        "accounted": sum(told for _, told, _ in parts),
+    }
+    return found, dict(chain.from_iterable(right.items() for *_, right in parts))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+from pyarrow.types import is_integer
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.files import kept, raise_if_passing, read_model, sealed, sound, whole, write_atomically
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 
 class RecordError(Exception):
@@ -81,7 +85,7 @@ class Record(Strict):
     samples_file: Parquet with one row a test video; its columns are described in `bench.evaluation.score`.
     """
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     identity: Identity
     status: Literal["done", "failed"]
     reason: str = ""
@@ -118,13 +122,13 @@ class Store:
 
     def find(self, identity: Identity) -> Record | None:
         """The record of this experiment, finished or failed; None if none is stored, or it is broken."""
-        return sound(self.path(identity), read_whole, RecordError)
+        return sound(self.path(identity), partial(_read_of, identity), RecordError)
 
     def kept(self, identity: Identity) -> Record | None:
         """As `find`, and sets aside what is broken: only for who holds the experiment's lock."""
         path = self.path(identity)
         beside = (table for table in sorted(self.folder.glob("*.parquet")) if table.name.startswith(f"{path.stem}."))
-        return kept(path, read_whole, RecordError, beside)
+        return kept(path, partial(_read_of, identity), RecordError, beside)
 
     def write(self, record: Record, samples: pd.DataFrame | None = None, log: bytes = b"") -> Record:
         """Stores a record, what belongs to it first, so that a record never points at what is not there.
@@ -185,11 +189,36 @@ def read_whole(path: Path) -> Record:
     """Reads one record, and holds its per-sample table, if it has one, against the checksum.
 
     Raises:
-        RecordError: as `read_record` and `sample_bytes`.
+        RecordError: as `read_record` and `sample_bytes`, or the table has no cost of any sample.
     """
     record = read_record(path)
     if record.samples_file is not None:
-        sample_bytes(path, record)
+        data = sample_bytes(path, record)
+        if record.status == "done":
+            _holds_costs(path.parent / record.samples_file, data)
+    return record
+
+
+def _holds_costs(file: Path, data: bytes) -> None:
+    """Looks at a per-sample table from the outside: what any use of it needs."""
+    try:
+        table = pq.ParquetFile(io.BytesIO(data))
+    except ArrowException as error:
+        raise RecordError(f"{file}: not Parquet: {error}") from None
+    schema = table.schema_arrow
+    if "cost" not in schema.names or not is_integer(schema.field("cost").type) or not table.metadata.num_rows:
+        raise RecordError(f"{file}: has no sample's cost")
+
+
+def _read_of(identity: Identity, path: Path) -> Record:
+    """As `read_whole`, of what must be this experiment's.
+
+    Raises:
+        RecordError: as there, or it is another one's, copied or renamed.
+    """
+    record = read_whole(path)
+    if record.identity.id != identity.id:
+        raise RecordError(f"{path}: is the record of {record.identity.id}")
     return record
 
 

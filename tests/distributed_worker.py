@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from toys import ToySplit
 
+from baselines.networks.segmenter import VOID, Segmentation
 from bench import registry
 from bench.cost import CountError
 from bench.data.sampling import Sampling
-from bench.distributed import first, in_turns, joined, place
+from bench.distributed import average_values, first, in_turns, joined, place
 from bench.evaluation import score
 from bench.method import Method, Recipe
 from bench.profiles import Views
@@ -50,9 +51,21 @@ def half_precision() -> None:
     torch.testing.assert_close(found.float(), expected[rank::size], rtol=0.05, atol=0.1)
 
 
+def masks() -> None:
+    """The mean over pixels that are not void is of all processes' pixels, where these have unequal numbers of them."""
+    generator = torch.Generator().manual_seed(6)
+    whole = torch.randn(8, 3, 2, 2, generator=generator, dtype=torch.float64)
+    target = torch.randint(3, (8, 2, 2), generator=generator)
+    target[0], target[1, 0] = VOID, VOID
+    rank, size = place()
+    found = Segmentation().loss(whole[rank::size], target[rank::size])
+    expected = torch.nn.functional.cross_entropy(whole, target, ignore_index=VOID)
+    torch.testing.assert_close(torch.tensor(average_values({"loss": float(found)})["loss"]).double(), expected)
+
+
 def scored(method: Method, file: Path) -> str:
     """Writes the per-sample table; gives the figures and what ran."""
-    found = score(method, ToySplit(30), Sampling(), Views(clips=2, crops=3), batch=4, executed_samples=6)
+    found = score(method, ToySplit(30), Sampling(), Views(clips=2, crops=3), batch=4)
     if first():
         found.samples.to_parquet(file, index=False)
     return repr((dict(found.figures), found.executed))
@@ -77,6 +90,7 @@ def main(folder: Path) -> None:
     except CountError as error:
         assert str(error) == "item 3"
     half_precision()
+    masks()
     if first():
         (folder / "figures.txt").write_text("\n".join(figures) + f"\n{place()[1]}")
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -87,6 +88,21 @@ def test_nothing_is_overwritten_or_hidden(folder: Path) -> None:
     assert run("new-method", "Fine", "--out", "no/such/folder/fine.py").exit_code == 2
     result = run("new-method", "Fine", "--out", "__main__.py")
     assert result.exit_code == 2 and "hidden" in result.stderr
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Path.open
+
+    def full(self: Path, mode: str = "r", **options: Any) -> Any:
+        if mode == "x":
+            self.touch()
+        return plain(Path("/dev/full") if mode == "x" else self, mode.replace("x", "w"), **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(NewMethodError, match=r"few\.py: No space left on device"):
+            write("Few", Path("few.py"))
+    assert not Path("few.py").exists()
 
 
 def test_the_next_command_says_from_which_folder(folder: Path) -> None:

@@ -77,6 +77,17 @@ def test_a_fitted_recipe_that_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.bad_input
+@pytest.mark.parametrize("scales", ["[]", "[inf]", "[0.0]", "[1e9]"])
+def test_scales_that_no_picture_can_have_are_refused(scales: str, tmp_path: Path) -> None:
+    text, field = Path(profiles.__file__).with_name("quick.toml").read_text(), f"scales = {scales}\n"
+    file = tmp_path / "mine.toml"
+    for wrong, name in ((text.replace("[views]\n", f"[views]\n{field}"), r"views\.scales"), (field + text, "scales")):
+        file.write_text(wrong)
+        with pytest.raises(ProfileError, match=rf"mine\.toml: {name}"):
+            profiles.load(str(file))
+
+
+@pytest.mark.bad_input
 @pytest.mark.parametrize("field", ["seeds", "other_seeds"])
 def test_seeds_that_nothing_can_be_drawn_from_are_refused(field: str, tmp_path: Path) -> None:
     text = Path(profiles.__file__).with_name("quick.toml").read_text()

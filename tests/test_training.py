@@ -103,8 +103,12 @@ def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:
         Checkpoint(path).load(method("r2plus1d_18"))
     assert not (tmp_path / "executed").exists()
     path.write_bytes(whole)
-    with pytest.raises(CheckpointError, match="not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of this method: .* Missing key"):
         Checkpoint(path).load(method("vared/r2plus1d_18"))
+    (tmp_path / "other").mkdir()
+    other = path.rename(tmp_path / "other" / path.name)
+    with pytest.raises(CheckpointError, match=f"it is of {tmp_path.name}; delete it to start anew"):
+        Checkpoint(other).load(method("r2plus1d_18"))
 
 
 def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bench.cost import samples
 from bench.policy import Learned, Policy
+from bench.training import TrainingError
 from vared.cheap import TAPS, Cheap, Kind, channel_form, frame_form
 from vared.gate import Gate
 from vared.mixing import AbsorbableMix
@@ -151,6 +152,8 @@ class DynamicUnit(nn.Module):
             split = len(self.counts)
             on_channel = tuple(i for i in range(split) if pattern[i])
             on_temporal = tuple(j for j in range(len(self.strides)) if pattern[split + j])
+            if not on_channel or not on_temporal:  # where all are closed, the cheapest stands in
+                raise TrainingError("the gates are not finite")
             with samples(row):
                 part = x if len(patterns) == 1 else x[row]
                 parts.append(self._compute(part, channel[row], temporal[row], on_channel, on_temporal, full=False))

@@ -94,6 +94,7 @@ def r2plus1d_18(
     33,281,118 parameters at 200 classes; `frames` and `size` do not change them. `width`, `blocks` (a stage) and the
     `stem`'s kernel shrink it for small data.
     """
+    _check(width, blocks, stem)
     padding = (stem[0] // 2, stem[1] // 2, stem[2] // 2)
     first = nn.Sequential(
         nn.Conv3d(3, width, (stem[0], stem[1], stem[2]), (1, 2, 2), padding, bias=False),
@@ -113,6 +114,7 @@ def r2plus1d_18_torchvision(
     stem: Sequence[int] = (3, 7, 7),
 ) -> R2Plus1D:
     """torchvision's layout: factorised stem with 45 middle channels, middle channels per block; 31.5 M parameters."""
+    _check(width, blocks, stem)
     mid = max(1, width * 45 // 64)
     space, time = (1, stem[1], stem[2]), (stem[0], 1, 1)
     first = nn.Sequential(
@@ -124,3 +126,10 @@ def r2plus1d_18_torchvision(
         nn.ReLU(inplace=True),
     )
     return R2Plus1D(first, width, classes, blocks, shared_mid=True)
+
+
+def _check(width: int, blocks: Sequence[int], stem: Sequence[int]) -> None:
+    if width < 1 or min(blocks, default=0) < 1:
+        raise ValueError(f"width and the blocks of every stage must be 1 or more, got {width} and {list(blocks)}")
+    if len(stem) != 3 or min(stem) < 1:
+        raise ValueError(f"the stem's kernel is frames, height and width, each 1 or more, got {list(stem)}")

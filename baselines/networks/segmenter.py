@@ -18,6 +18,7 @@ from baselines.networks.convolution import convolution
 from baselines.networks.initialise import initialise
 from baselines.networks.resnet import BasicBlock
 from bench.task import Task
+from bench.whole_batch import mean_of_all
 
 Decoder = Literal["c1", "c1_deepsup", "ppm", "ppm_deepsup"]
 AUXILIARY_WEIGHT = 0.4  # of the loss of what layer3 alone says, beside the decoder's 1
@@ -32,9 +33,9 @@ class Segmentation(Task):
     kind = "masks"
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, the mean over pixels that are not void; 0 if all are."""
+        """Cross-entropy, the mean over pixels that are not void, of all processes' parts together; 0 if all are."""
         total = F.cross_entropy(output, target, ignore_index=VOID, reduction="sum")
-        return total / (target != VOID).sum().clamp(min=1)
+        return total / mean_of_all((target != VOID).sum().to(total.dtype)).clamp(min=1)
 
     @torch.no_grad()
     def right(self, output: Tensor, target: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ Batches = Annotated[
 Precision = Annotated[
     Literal["fp32", "tf32", "bf16", "fp16"], Option(help="On a CPU fp32 or bf16.", rich_help_panel=CLOCK)
 ]
-Threads = Annotated[int | None, Option(min=1, help="Of torch; by default its own choice.", rich_help_panel=CLOCK)]
+Threads = Annotated[
+    int | None, Option(min=1, max=1024, help="Of torch; by default its own choice.", rich_help_panel=CLOCK)
+]
 Rounds = Annotated[int, Option(min=6, help="Rounds timed, at least.", rich_help_panel=CLOCK)]
 Plain = Annotated[
     bool, Option("--plain", help="Time the eager and compiled forms of B as well.", rich_help_panel=CLOCK)

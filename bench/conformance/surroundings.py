@@ -30,14 +30,16 @@ def batches(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
     if differing(first, method(given)):
         raise Broken("two runs give different answers or costs")
     given.copy_(sample.flip(0))
-    reverse, alone = method(given), [run(method, one) for one in torch.split(sample, 1)]
+    reverse, alone = method(given), [run_counted(method, one, None) for one in torch.split(sample, 1)]
     found = {
         "in reversed order": [same(first, row, reverse, last - row) for row in range(len(sample))],
-        "alone": [same(first, row, one, 0) for row, one in enumerate(alone)],
+        "alone": [same(first, row, one, 0) for row, (one, _) in enumerate(alone)],
     }
     for name, right in found.items():
         if not all(right):
             yield f"sample {right.index(False)} gets another answer or cost {name}"
+    for one, executed in alone:
+        yield from (f"alone, {line}" for line in unlike(method, one, executed, None))
 
 
 def many(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
@@ -46,8 +48,9 @@ def many(method: Method, sample: Tensor, first: Prediction) -> Iterator[str]:
     if size <= len(sample):
         return
     rows = torch.arange(size) % len(sample)
-    prediction = run(method, sample[rows])
+    prediction, executed = run_counted(method, sample[rows], None)
     yield from form(method, prediction, size)
+    yield from unlike(method, prediction, executed, None)
     wrong = [row for row in range(size) if not same(first, int(rows[row]), prediction, row)]
     if wrong:
         yield f"{len(wrong)} samples get another answer or cost in a batch of {size} than in one of {len(sample)}"
@@ -62,15 +65,15 @@ def another_layout(method: Method, sample: Tensor, first: Prediction) -> Iterato
 
 
 class _Leaving(TorchFunctionMode):
-    """Within it no floating-point tensor may be handed to what no dispatcher sees: NumPy or a bare pointer."""
+    """Within it no floating-point tensor may be handed to what no dispatcher sees: NumPy, Python or a bare pointer."""
 
-    DOORS = ("numpy", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage")
+    DOORS = ("numpy", "tolist", "apply_", "map_", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage")
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in self.DOORS and args[0].is_floating_point():
+        if name in self.DOORS and args[0].is_floating_point() and (name != "tolist" or args[0].numel() > 1):
             raise Broken(
                 f"forward hands floating-point values out of torch ({name}), where nothing counts what is done"
             )

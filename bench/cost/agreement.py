@@ -77,9 +77,11 @@ def both_conventions(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]
         for layer in module.modules()
         if isinstance(layer, _BatchNorm)
     ]
-    found = count_meta(module, shape)
-    for handle in handles:
-        handle.remove()
+    try:
+        found = count_meta(module, shape)
+    finally:
+        for handle in handles:
+            handle.remove()
     own = sum(macs for operation, macs in found.by_operation.items() if not operation.startswith("aten."))
     return found.macs, found.macs - own + 2 * sum(normalised)
 

@@ -19,11 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverloadPacket
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -85,7 +84,8 @@ class Counter:
 
     Raises:
         UncountedError: on leaving, when `strict` and anything was uncounted.
-        CountError: an operation's work does not divide evenly by its samples, or names samples that do not exist.
+        CountError: an operation's work does not divide evenly by its samples, or names samples that do not exist: where
+            it runs, and again on leaving if that was caught. On leaving, too: `samples` was not left.
     """
 
     def __init__(self, module: nn.Module, batch: int = 1, strict: bool = True) -> None:
@@ -98,15 +98,18 @@ class Counter:
         self._uncounted: collections.Counter[str] = collections.Counter()
         self._groups = [_Group(range(batch), range(batch))]
         self._per_sample = [0] * batch  # of closed groups
+        self._fault: CountError | None = None
 
     def __enter__(self) -> Counter:
-        for name, module in self._module.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # takes no hooks: its work lands on its caller
-            begin = module.register_forward_pre_hook(partial(self._begin_module, name), prepend=True)
-            end = module.register_forward_hook(self._end_module, always_call=True)
-            self._entered.callback(begin.remove)
-            self._entered.callback(end.remove)
+        with ExitStack() as entering:  # which undoes what was done, should a module refuse its hooks
+            for name, module in self._module.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # takes no hooks: its work lands on its caller
+                entering.callback(
+                    module.register_forward_pre_hook(partial(self._begin_module, name), prepend=True).remove
+                )
+                entering.callback(module.register_forward_hook(self._end_module, always_call=True).remove)
+            self._entered = entering.pop_all()
         _ACTIVE.append(self)
         self._entered.callback(_ACTIVE.remove, self)
         self._entered.enter_context(self._interceptor)
@@ -116,7 +119,13 @@ class Counter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._entered.close()
-        if self._strict and self._uncounted and kind is None:
+        if kind is not None:
+            return
+        if self._fault:
+            raise self._fault
+        if len(self._groups) > 1:
+            raise CountError(f"samples({list(self._groups[-1].rows)}) was entered and not left")
+        if self._strict and self._uncounted:
             raise UncountedError(self._uncounted)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Counter:
@@ -157,25 +166,36 @@ class Counter:
         self._by_module[self._running[-1]] += total
         group = self._groups[-1]
         if not group.index:
-            raise CountError(f"{operation} runs for samples {list(group.rows)} of a batch of {group.size}")
+            self._fail(f"{operation} runs for samples {list(group.rows)} of a batch of {group.size}")
         if not isinstance(macs, int):
             self._add_to_each(operation, macs)
             return
         share, rest = divmod(macs, len(group.index))
         if rest:
-            raise CountError(f"{macs} multiply-adds of {operation} do not divide evenly by {len(group.index)} samples")
+            self._fail(
+                f"{macs} multiply-adds of {operation} do not divide evenly by {len(group.index)} samples: work on no "
+                "sample, as on weights alone, is to be done once, where the method is switched to evaluation"
+            )
         group.share += share
+
+    def _fail(self, line: str) -> NoReturn:
+        """Raises, and remembers it, as the module may catch it."""
+        self._fault = self._fault or CountError(line)
+        raise CountError(line)
 
     def _add_to_each(self, operation: str, macs: Sequence[int]) -> None:
         index = self._groups[-1].index
         if len(macs) != len(index):
-            raise CountError(f"{operation} states the work of {len(macs)} samples, and runs for {len(index)}")
+            self._fail(f"{operation} states the work of {len(macs)} samples, and runs for {len(index)}")
         for sample, own in zip(index, macs, strict=True):
             self._per_sample[sample] += own
 
-    def _record(self, operation: OpOverloadPacket, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if _ACTIVE[-1] is not self and _on_meta((args, kwargs, output)):
+    def _record(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        tensors = [value for value in tree_leaves((args, kwargs, output)) if isinstance(value, Tensor)]
+        if _ACTIVE[-1] is not self and tensors and all(tensor.is_meta for tensor in tensors):
             return
+        if any(tensor.is_nested for tensor in tensors):
+            self._fail(f"{operation} works on nested tensors (nn.TransformerEncoder: enable_nested_tensor=False)")
         formula = FORMULAS.get(operation)
         if formula is None:
             self._uncounted[str(operation)] += 1
@@ -194,13 +214,13 @@ def counting() -> bool:
 _PLAIN = Tensor.__torch_dispatch__
 
 
-def _on_meta(values: Any) -> bool:
-    tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor)]
-    return bool(tensors) and all(tensor.is_meta for tensor in tensors)
-
-
 class _Interceptor(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Shows every operation that is not free to its counter, composite ones part by part."""
+    """Shows every operation that is not free to its counter, composite ones part by part.
+
+    Operators that take functions, as torch.cond does, are shown as one operation, which has no formula.
+    """
+
+    supports_higher_order_operators = True
 
     def __init__(self, counter: Counter) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -212,10 +232,10 @@ class _Interceptor(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(kind.__torch_dispatch__ is not _PLAIN for kind in types):
             return NotImplemented  # a tensor subclass runs what it makes of the call, and that comes back here
         kwargs = kwargs or {}
-        operation = func.overloadpacket
-        if operation in ZERO_COST:
+        operation = getattr(func, "overloadpacket", func)
+        if operation in ZERO_COST or func.namespace == "profiler":
             return func(*args, **kwargs)
-        if operation not in FORMULAS:
+        if operation is not func and operation not in FORMULAS:
             with self:  # under inference_mode composite operations arrive whole
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:

@@ -46,6 +46,7 @@ DATASETS = {
 }
 """Name -> "module:function", or "module:function:first argument"; its other parameters are the dataset's options."""
 
+FASTEST = 1000  # frames a second
 GENERATED = frozenset(("digits", "scenes"))
 """Made on the spot, of nothing that anybody filmed: only their pictures may be passed on."""
 
@@ -218,6 +219,8 @@ def _reader(size: int, short_side: int | None, rate: float | None) -> VideoReade
     """A reader whose pictures are a little larger than the crop, as 256 is to 224."""
     from bench.data.video.reader import VideoReader
 
+    if rate is not None and not 0 < rate <= FASTEST:
+        raise DataError(f"rate: must be above 0 and at most {FASTEST} frames a second, got {rate}")
     return VideoReader(short_side or round(size * 8 / 7), rate)
 
 

@@ -143,7 +143,8 @@ class Run:
         """The scores on the validation split, if they are there and whole."""
         try:
             text, sound = unsealed(self.scores.read_bytes())
-            return {str(key): float(value) for key, value in json.loads(text).items()} if sound else None
+            scores = {str(key): float(value) for key, value in json.loads(text).items()}
+            return scores if sound and "seconds" in scores else None
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -171,9 +172,8 @@ class Run:
         """
         try:
             details_of(self.method)
-            executed(
-                self.method, self.dataset.validation, self.sampling, np.arange(min(4, len(self.dataset.validation)))
-            )
+            few = np.arange(min(4, len(self.dataset.validation)))
+            executed(self.method, self.dataset.validation, self.sampling, few, len(few))
             return self._scored(self.train())
         except UNMEASURABLE as error:
             self._note(getattr(error, "accumulate", 0))

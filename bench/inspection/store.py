@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import pandas as pd
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
@@ -21,7 +21,7 @@ from bench.inspection import png
 from bench.inspection.settings import Settings
 from bench.records import Identity, RecordError, Strict, read_samples, sample_bytes
 
-SCHEMA = 1
+SCHEMA: Final = 1
 REVISION = 1
 """Raised by hand whenever what is inspected changes; inspections of another revision are not read."""
 
@@ -141,7 +141,7 @@ class InspectionRecord(Strict):
     between frames, 1 is white), attribute.*, and of networks without decisions the six figures of redundancy.
     """
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     identity: InspectionIdentity
     status: Literal["done", "failed"]
     reason: str = ""

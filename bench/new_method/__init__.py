@@ -9,6 +9,7 @@ import keyword
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 CLASS = "NewMethod"
 
@@ -31,13 +32,23 @@ def write(name: str, out: Path | None = None) -> Path:
         raise NewMethodError(f"{file}: a module's file is letters, digits and _, and ends in .py")
     if _installed(file):
         raise NewMethodError(f"{file}: would be hidden by the installed module {file.stem!r}; give another with --out")
-    text = (resources.files(__package__) / "template.py").read_text()
+    text = (resources.files(__package__) / "template.py").read_text(encoding="utf-8")
     try:
-        with file.open("x") as opened:
-            opened.write(text.replace(CLASS, name))
+        with file.open("x", encoding="utf-8") as opened:
+            _fill(file, opened, text.replace(CLASS, name))
     except FileExistsError:
         raise NewMethodError(f"{file} is there already, and is not overwritten; give another with --out") from None
     return file
+
+
+def _fill(file: Path, opened: TextIO, text: str) -> None:
+    """Writes all of it, or leaves no file."""
+    try:
+        opened.write(text)
+        opened.flush()
+    except OSError as error:
+        file.unlink()
+        raise NewMethodError(f"{file}: {error.strerror}") from error
 
 
 def _installed(file: Path) -> bool:

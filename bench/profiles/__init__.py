@@ -20,6 +20,7 @@ from bench.recipe import LARGEST_SEED, Recipe
 from bench.records import Strict
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Scale = Annotated[float, Field(gt=0, le=16)]
 
 LATE: tuple[tuple[str, str, Any], ...] = (
     ("", "scales", [1.0]),
@@ -47,7 +48,7 @@ class Views(Strict):
     video_videos: int = Field(0, ge=0)
     clips: int = Field(10, ge=1)
     crops: Literal[1, 3] = 3
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    scales: tuple[Scale, ...] = Field((1.0,), min_length=1)
 
     @model_validator(mode="after")
     def _nested(self) -> Self:
@@ -111,7 +112,7 @@ class Profile(Strict):
     views: Views
     sampling: Literal["dense", "uniform"] = "dense"
     stride: int = Field(1, ge=1)
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
+    scales: tuple[Scale, ...] = Field((1.0,), min_length=1)
     fitted: dict[str, Fitted] = Field(default_factory=dict)
     tables: list[str]
     frames: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
@@ -240,7 +241,7 @@ def load(name: str) -> Profile:
     else:
         raise ProfileError(f"no profile {name!r}, nor a path ending in .toml; {hint(name, names())}")
     try:
-        return Profile.model_validate(tomllib.loads(path.read_text()))
+        return Profile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise ProfileError(f"{path.name}: {first_fault(error, Profile)}") from None
     except (OSError, ValueError) as error:

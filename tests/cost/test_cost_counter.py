@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -160,6 +161,55 @@ def test_an_error_inside_leaves_no_counter_behind() -> None:
         assert count(net, torch.randn(SHAPE)).macs == CONV + FUNCTIONAL + HEAD
 
 
+class Refuses(nn.Module):
+    """Takes no hooks."""
+
+    def register_forward_pre_hook(self, *args: Any, **named: Any) -> Any:
+        raise RuntimeError("no hooks here")
+
+
+def test_a_module_that_takes_no_hooks_leaves_none_on_the_others() -> None:
+    net = nn.Sequential(nn.Linear(1, 1), Refuses())
+    with pytest.raises(RuntimeError, match="no hooks here"):
+        count(net, torch.ones(1, 1))
+    assert all(not part._forward_hooks and not part._forward_pre_hooks for part in net.modules())
+
+
+def test_names_given_to_the_profiler_are_no_work() -> None:
+    weight = torch.ones(1, 1, requires_grad=True)
+    optimiser = torch.optim.SGD([weight])
+    with Counter(nn.Identity()) as counter, torch.profiler.record_function("a name"):
+        (weight @ weight).backward()  # forward, and the gradients of both
+        optimiser.step()
+    assert counter.result().macs == 3
+
+
+def test_an_operator_that_takes_functions_is_named_as_uncounted() -> None:
+    def branches(x: Tensor) -> Any:
+        return torch.cond(x.sum() > 0, lambda y: y @ y, lambda y: y - 1, (x,))
+
+    with pytest.raises(UncountedError, match="cond"), torch.no_grad(), Counter(nn.Identity()):
+        branches(torch.ones(2, 2))
+    with torch.no_grad(), Counter(nn.Identity(), strict=False) as counter:
+        branches(torch.ones(2, 2))
+    assert counter.result().uncounted == {"cond": 1}
+
+
+def test_nested_tensors_are_an_error_that_says_how_to_do_without() -> None:
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    x, padding = torch.ones(2, 3, 4), torch.tensor([[False, False, True], [False, False, False]])
+    for nested in (True, False):
+        encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=nested).eval()
+        with (
+            torch.no_grad(),
+            pytest.raises(CountError, match="enable_nested_tensor=False") if nested else nullcontext(),
+        ):
+            with Counter(encoder, batch=2) as counter:
+                encoder(x, src_key_padding_mask=padding)
+    products = 3 * (3 * 4 * 4 + 4 * 4 + 2 * 4 * 8) + 3 * 3 * (4 + 4)  # projections in and out, both layers; attention
+    assert counter.result().per_sample == (products, products)
+
+
 # Samples
 
 
@@ -257,6 +307,19 @@ def test_a_row_that_the_outer_group_does_not_have_raises() -> None:
 def test_impossible_groups_raise(index: Any, rows: int, message: str) -> None:
     with pytest.raises(CountError, match=message):
         grouped([(index, rows)], batch=4)
+
+
+def test_what_could_not_be_booked_is_an_error_even_where_the_module_caught_it() -> None:
+    with pytest.raises(CountError, match=r"samples \[\] of a batch of 4"), Counter(nn.Identity(), batch=4):
+        with samples([]), suppress(CountError):
+            torch.ones(2, 1) @ torch.ones(1, 1)
+
+
+def test_a_group_that_is_never_left_is_an_error() -> None:
+    with pytest.raises(CountError, match=r"samples\(\[1\]\) was entered and not left"):
+        with Counter(nn.Identity(), batch=4):
+            samples([1]).__enter__()
+            torch.ones(2, 1) @ torch.ones(1, 1)
 
 
 def test_an_empty_group_that_does_nothing_is_fine() -> None:

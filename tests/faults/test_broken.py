@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -61,13 +62,13 @@ def test_a_checkpoint_with_any_bit_changed_or_any_length_is_set_aside(
     tmp_path: Path, long: bool, count: Count, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Wherever the change is, in the header or behind it, training goes on from the checkpoint before."""
-    two_checkpoints(tmp_path / "whole")
-    size, draws = (tmp_path / "whole" / "checkpoint.pt").stat().st_size, random.Random(3)
+    two_checkpoints(tmp_path / "whole" / "run")
+    size, draws = (tmp_path / "whole" / "run" / "checkpoint.pt").stat().st_size, random.Random(3)
     header, content = (1, 2000) if long else (5, 30)
     places = [*range(0, HEADER + 4, header), *(draws.randrange(size) for _ in range(content))]
     for number, at in enumerate(places):
-        folder = tmp_path / str(number)
-        shutil.copytree(tmp_path / "whole", folder)
+        folder = tmp_path / str(number) / "run"
+        shutil.copytree(tmp_path / "whole" / "run", folder)
         harm = flipped if number % 2 else cut
         harm(folder / "checkpoint.pt", at)
         found = Toy()
@@ -107,6 +108,38 @@ def test_what_never_was_a_checkpoint_is_refused_and_left_there(data: bytes, tmp_
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: not a checkpoint"):
         Checkpoint(path).load(Toy())
     assert path.read_bytes() == data
+
+
+def test_a_record_of_another_experiment_is_none_of_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (failed(seed).identity for seed in (0, 1))
+    store = Store(tmp_path)
+    store.path(other).write_bytes(store.path(store.write(Record(identity=one, status="done")).identity).read_bytes())
+    assert store.find(one) is not None and store.find(other) is None and store.kept(other) is None
+    assert f"is the record of {one.id}" in capsys.readouterr().err
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("table", [b"no Parquet", "no cost", "empty"])
+def test_a_record_whose_samples_have_no_cost_is_left_out(table: bytes | str, tmp_path: Path) -> None:
+    store, identity = Store(tmp_path), failed(0).identity
+    samples = pd.DataFrame({"index": [0], "cost" if table != "no cost" else "price": [1]})
+    record = store.write(Record(identity=identity, status="done"), samples.head(0) if table == "empty" else samples)
+    if isinstance(table, bytes):
+        (tmp_path / str(record.samples_file)).write_bytes(table)
+        changed = record.model_copy(update={"samples_sha256": hashlib.sha256(table).hexdigest()})
+        store.path(identity).write_bytes(sealed(changed.model_dump_json(indent=1)))
+    faults: list[str] = []
+    assert list(store.whole(faults)) == [] and len(faults) == 1
+    assert ("not Parquet" if isinstance(table, bytes) else "has no sample's cost") in faults[0]
+
+
+@pytest.mark.bad_input
+def test_a_record_of_another_schema_is_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    whole = json.loads(Record(identity=failed(0).identity, status="done").model_dump_json())
+    path.write_bytes(sealed(json.dumps({**whole, "schema_version": 99}, indent=1)))
+    with pytest.raises(RecordError, match="written by another version: schema_version"):
+        read_record(path)
 
 
 def test_a_torn_log_keeps_its_whole_lines(tmp_path: Path) -> None:

@@ -348,6 +348,9 @@ def test_long_logs_are_thinned_to_means() -> None:
         ('{"stage": 0, "name": 3, "step": 1}', "line 2: name: not text"),
         ('{"stage": 0, "name": "a", "step": 1, "loss": "low"}', "line 2: loss: not a number"),
         ('{"stage": 0, "name": "a", "step": true}', "line 2: step: not a whole number"),
+        ('{"stage": 0, "name": "a", "step": -1}', "line 2: step: must be in 0..9007199254740992"),
+        ('{"stage": 0, "name": "a", "step": 1, "loss": 1' + "0" * 400 + "}", "line 2: loss: not a number"),
+        ("[" * 100_000, "line 2: not JSON"),
     ],
 )
 def test_a_faulty_log_is_named_in_one_line(tmp_path: Path, line: str, fault: str) -> None:

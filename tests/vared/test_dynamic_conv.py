@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.cost import Counter, count_meta
 from bench.method import InputSpec
 from bench.policy import Forced
+from bench.training import TrainingError
 from vared.method import Units, VaRed
 
 KINDS = ["depthwise", "affine", "absorbable"]
@@ -211,6 +212,15 @@ def test_a_closed_gate_lets_its_cheapest_option_stand_in() -> None:
     with torch.no_grad():
         first, second = method(sample, closed), method(sample, cheapest)
     assert torch.equal(first.logits, second.logits) and torch.equal(first.cost, second.cost)
+
+
+def test_gates_that_are_not_finite_end_as_a_training_that_failed() -> None:
+    method = reduced("affine", 3, "both", 6, 1)
+    for name, weight in method.named_parameters():
+        if name.endswith("gate.fc2.bias"):
+            torch.nn.init.constant_(weight, torch.nan)
+    with torch.no_grad(), pytest.raises(TrainingError, match="the gates are not finite"):
+        method(torch.randn(2, 3, 6, 8, 8))
 
 
 def test_exploring_draws_single_options_for_its_share_of_samples() -> None:
