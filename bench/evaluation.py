@@ -129,11 +129,15 @@ def _alone(method: Method, split: Split, sampling: Sampling, found: Followed) ->
 
 
 def _beside(split: Split, found: Followed) -> pd.DataFrame:
-    """The columns attribute.*, what the data set says of samples, in small numbers, as they ship; and decision.*."""
-    attributes = split.attributes.iloc[found.rows].reset_index(drop=True).add_prefix("attribute.")
-    attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))
+    """The columns attribute.* and decision.*."""
     decided = pd.DataFrame({f"decision.{point}": stored(decided) for point, decided in found.trace.items()})
-    return pd.concat([attributes, decided], axis=1)
+    return pd.concat([attributes(split, found.rows), decided], axis=1)
+
+
+def attributes(split: Split, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """The columns attribute.*: what the data set says of samples, in small numbers, as they ship."""
+    told = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
+    return told.astype(dict.fromkeys(told.select_dtypes("float"), np.float32))
 
 
 @dataclass(frozen=True)

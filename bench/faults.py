@@ -68,7 +68,9 @@ def hint(name: str, known: Collection[str]) -> str:
     near = get_close_matches(name, sorted(known), 1) or [
         whole for whole in sorted(known) if get_close_matches(name, whole.split("/")[:1])
     ]
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(sorted(known))}"
+    return (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
+    )
 
 
 def _said(alike: Sequence[Mapping[str, Any]], known: Collection[str]) -> str:

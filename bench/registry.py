@@ -13,8 +13,7 @@ import inspect
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, reduce
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -365,7 +364,7 @@ def _checked(name: str, built: Any) -> Method:
     return built
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> RegistryError:
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
-    return RegistryError(f"no {what} {name!r}; {hint}")
+def _unknown(what: str, name: str, known: Collection[str]) -> RegistryError:
+    from bench.faults import hint  # brings pydantic, which listing must not
+
+    return RegistryError(f"no {what} {name!r}; {hint(name, known)}")

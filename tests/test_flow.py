@@ -14,7 +14,7 @@ from toys import ToySplit
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.data.loading import Loading, loading, use
+from bench.data.loading import Loading, loading
 from bench.data.sampling import Sampling, train_steps
 from bench.flow import LONG, Waiting, stage_batches, to_device
 from bench.method import Batch, Recipe
@@ -99,14 +99,6 @@ def test_much_waiting_is_one_line(
     assert caplog.messages == ([line] if line else [])
 
 
-@pytest.fixture
-def _as_before() -> Iterator[None]:
-    before = loading()
-    yield
-    use(before)
-
-
-@pytest.mark.usefixtures("_as_before")
 def test_a_process_does_without_a_cache_that_went_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,7 +115,6 @@ def test_a_cache_has_a_size(size: str, tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "--cache-size" in refused.stderr and "Traceback" not in refused.stderr
 
 
-@pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("command", ["train", "evaluate", "inspect", "reproduce"])
 def test_what_a_command_is_told_is_in_force_in_it_and_its_processes(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

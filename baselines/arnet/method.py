@@ -206,7 +206,7 @@ def arnet(
     shares: Sequence[float] = (10, 50, 50),
     rates: Sequence[float] = (0.02, 1e-3, 5e-4),
 ) -> ArNet:
-    """AR-Net; all defaults as published, 62,588,391 parameters at 200 classes.
+    """AR-Net; all defaults as published but `decide` (there "sample"), 62,588,391 parameters at 200 classes.
 
     resolutions: of each backbone and, last, of the policy network; the published shares of `size` if not given.
     width: of all networks, 64 as published; blocks: a stage of every ResNet; these shrink them for small data. Further

@@ -26,8 +26,8 @@ from bench.commands.options import (
     Results,
     Seed,
     named,
-    pairs,
     read_with,
+    setting_of,
 )
 
 RULE, SEEN = "When feature maps are redundant", "What is looked at"
@@ -87,7 +87,6 @@ def inspect_(
     decides has its cost, decisions, dearest and cheapest clips told by class, and one in its VA-RED² form has these
     clips drawn. What is missing is trained and evaluated.
     """
-    from bench import profiles
     from bench.experiment.plan import Experiment
     from bench.inspection.answer import inspection_answer, print_inspection
     from bench.inspection.run import inspect
@@ -95,8 +94,7 @@ def inspect_(
     from bench.inspection.store import InspectionError
 
     read_with(workers, cache, cache_size, decoder)
-    setting = profiles.load(profile)
-    setting = setting.model_copy(update={"dataset_options": setting.dataset_options | pairs(data_option)})
+    setting = setting_of(profile, data_option, None)
     if not 0 < correlation <= 1:
         raise typer.BadParameter(f"--correlation: {correlation} is not above 0 and at most 1")
     pairs_ = "neighbours" if neighbours else "all"

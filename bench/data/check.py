@@ -180,7 +180,7 @@ def _limits(*, limits: Limits | None = None) -> Limits | None:
     return limits
 
 
-def _journal(cache: Path, name: str, root: Path, limits: Limits | None = None) -> Journal:
+def _journal(cache: Path, name: str, root: Path, limits: Limits | None) -> Journal:
     """A journal of its own for every folder of a set, and for all limits, since these decide what is at fault."""
     place = hashlib.sha256(f"{root.resolve()}{limits or ''}".encode()).hexdigest()[:12]
     return Journal(cache / f"{name}-{place}.jsonl")

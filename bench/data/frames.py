@@ -19,7 +19,7 @@ from bench.data.images import read_frame
 from bench.data.loading import loading
 from bench.data.paths import within
 from bench.data.split import DataError
-from bench.data.video.limits import Limits, fits
+from bench.data.video.limits import Limits, few_enough, fits
 from bench.data.video.pictures import picture_of, shape_of
 from bench.data.video.reader import Reader, VideoReader
 
@@ -67,8 +67,7 @@ class FrameReader:
             if (clip := cache.read(key, choose)) is not None:
                 return clip
         files = frame_files(path, self.root)
-        if len(files) > self.limits.frames:
-            raise DataError(f"{path}: has more than {self.limits.frames} frames; cut it, or raise the limit")
+        few_enough(path, len(files), self.limits)
         shape = shape_of(path, read_frame(files[0], self.limits.pixels), self.short_side, self.limits)
         wanted = np.asarray(list(choose(len(files))), np.int64)
         places, back = np.unique(wanted, return_inverse=True)

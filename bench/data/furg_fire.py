@@ -16,7 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
+from bench.data.builders import set_folder
+from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, squared
+from bench.data.scale import resized
 from bench.data.split import DataError, Dataset
 from bench.data.video.reader import VideoReader
 
@@ -55,7 +57,7 @@ class _Clips:
     def __call__(self, row: int) -> Tensor:
         """uint8 (frames, size, size, 3)."""
         wanted = clip_frames(int(self.keys[row]), self.frames)
-        return square(self.reader.clip(self.path, lambda length: wanted), self.size)
+        return resized(self.reader.clip(self.path, lambda length: wanted), self.size, self.size)
 
 
 def furg_fire(*, data_root: Path | None, frames: int = 16, size: int = 224) -> Dataset:
@@ -72,11 +74,10 @@ def furg_fire(*, data_root: Path | None, frames: int = 16, size: int = 224) -> D
         DataError: a file is not there or is malformed, the boxes are of pictures of another shape than the video's, or
             the clips are so long that a split has no row.
     """
-    if data_root is None:
-        raise DataError("furg_fire: needs a data root; set VARED_DATA, or --data-root, to the folder of furg_fire/")
+    root = set_folder(data_root, "furg_fire")
     if frames < 1 or size < 1:
         raise DataError(f"furg_fire: frames and size must be 1 or more, got {frames} and {size}")
-    path, listed = data_root / "furg_fire" / VIDEO, data_root / "furg_fire" / BOXES
+    path, listed = root / VIDEO, root / BOXES
     found, reader = read_annotations(listed), VideoReader(size)
     length, height, width, _ = reader(path).shape
     if abs(width / height - found.width / found.height) > 1 / size:

@@ -36,9 +36,9 @@ VOID, OUTSIDE = -1, -2
 """In a table of labels: nothing is known of the pixel; the set has no such id."""
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 SCAN, END = b"\xff\xda", b"\xff\xd9"
+"""Markers of a JPEG: coded pixels follow; the picture is whole."""
 Content = tuple[int, str]
 """Bytes of a picture, which is too large to be read for this, and a digest of its mask."""
-"""Markers of a JPEG: coded pixels follow; the picture is whole."""
 GREY, PALETTE = 0, 3
 """Colour types of a PNG."""
 SIZES = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
@@ -130,7 +130,7 @@ def picture_dataset(
     labels: Tensor,
     short_side: int | None,
     minimum_coverage: float,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> Dataset:
     """A dataset of the rows for training, validation and test; those whose files have a fault are left out.
 

@@ -28,10 +28,11 @@ from torch import Tensor
 
 from bench.data.coverage import NAMED
 from bench.data.images import picture_size, read_lines
-from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, square, squared
+from bench.data.key_frames import KeyFrames, clip_frames, labelled, share_covered, squared
 from bench.data.paths import within
 from bench.data.public.names import HMDB51, source_of
 from bench.data.safe_pickle import LARGEST, one_line, read_pickle
+from bench.data.scale import resized
 from bench.data.split import DataError, Dataset
 from bench.data.video.reader import VideoReader
 
@@ -93,7 +94,7 @@ class _Clips:
         there = sorted(files)
         wanted = clip_frames(key, self.frames, there[0])
         pictures = (self.reader(files[there[bisect_right(there, number) - 1]]) for number in wanted)
-        return torch.cat([square(picture, self.size) for picture in pictures])
+        return torch.cat([resized(picture, self.size, self.size) for picture in pictures])
 
 
 def jhmdb(

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench.accuracy.detection import ENOUGH, box_iou
 from bench.data.split import AnnotatedSplit, DataError
@@ -80,16 +79,8 @@ def clip_frames(key: int, frames: int, first: int = 0) -> list[int]:
     return [max(first, number) for number in range(key - frames + 1, key + 1)]
 
 
-def square(pictures: Tensor, size: int) -> Tensor:
-    """Pictures uint8 (T, H, W, C) resized straight to (T, size, size, C), whatever their shape."""
-    if pictures.shape[1:3] == (size, size):
-        return pictures
-    planes = pictures.permute(0, 3, 1, 2)
-    return F.interpolate(planes, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()
-
-
 def squared(corners: ArrayLike, width: float, height: float, size: int) -> Floats:
-    """Corners (m, 4) in a picture of this shape, as they are after `square`, clipped to the picture."""
+    """Corners (m, 4) in a picture of this shape, as they are resized straight to a square, clipped to the picture."""
     scale = size / np.array([width, height, width, height])
     return np.clip(np.asarray(corners, np.float64).reshape(-1, 4) * scale, 0, size)
 

@@ -160,7 +160,6 @@ def folder_dataset(
     reader: VideoReader,
     splitting: Splitting,
     *,
-    name: str = "folders",
     flip: bool = False,
     minimum_coverage: float = 0.98,
 ) -> Dataset:
@@ -176,7 +175,7 @@ def folder_dataset(
     if not files:
         raise DataError(f"{root}: no class folders with videos in them")
     table = pd.DataFrame({"path": [file.as_posix() for file in files], "label": [file.parts[0] for file in files]})
-    return _dataset(name, root, table, root, reader, splitting, flip, minimum_coverage)
+    return _dataset("folders", root, table, root, reader, splitting, flip, minimum_coverage)
 
 
 def _read_rows(path: Path, columns: dict[str, str]) -> Iterator[dict[str, str] | RowFault]:

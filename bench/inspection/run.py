@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from bench.data.builders import GENERATED
 from bench.data.sampling import chosen_rows, test_batches
 from bench.data.split import annotated
 from bench.environment import environment
+from bench.evaluation import attributes
 from bench.experiment.plan import Experiment
 from bench.experiment.run import Run, run
+from bench.faults import hint
 from bench.flow import to_device
 from bench.inspection import clips, png
 from bench.inspection.policy import NoDecisionsError, computed
@@ -159,9 +160,7 @@ class _Look:
         if redundancy:
             found = torch.cat(figures).numpy().astype(np.float32)
             table = pd.concat([table, pd.DataFrame(found, columns=list(FIGURES))], axis=1)
-        attributes = split.attributes.iloc[rows].reset_index(drop=True).add_prefix("attribute.")
-        attributes = attributes.astype(dict.fromkeys(attributes.select_dtypes("float"), np.float32))
-        return pd.concat([table, attributes], axis=1)
+        return pd.concat([table, attributes(split, rows)], axis=1)
 
     def _sheet(self) -> Sheet | None:
         """The dearest and cheapest clips of some classes, by the decisions on record."""
@@ -204,9 +203,7 @@ def _compared(redundancy: Redundancy, batch: Batch) -> Tensor:
 def _check_layer(method: nn.Module, layer: str) -> None:
     names = [_plain(name) for name, module in method.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
     if layer and layer not in names:
-        near = get_close_matches(layer, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise InspectionError(f"no convolution {layer!r}; {hint}")
+        raise InspectionError(f"no convolution {layer!r}; {hint(layer, names)}")
 
 
 def _plain(name: str) -> str:

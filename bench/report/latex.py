@@ -237,7 +237,7 @@ def _compared(block: Block, frames: int, lines: Sequence[Line]) -> Sheet:
     ]
     heads = [Head("method", 0.25, False), Head("seeds", 0.05), *(Head(head, 0.7 / len(rest)) for head in rest)]
     rows = [row for line in lines for row in _line(line, kinds, scale, block.sharing(line.runs))]
-    caption = f"Comparison, {block.name}: {block.dataset}{block.part}, {frames} frame{'' if frames == 1 else 's'}"
+    caption = f"Comparison, {block.name}: {block.dataset}{block.part}, {text.frames(frames)}"
     stem = _stem(f"comparison-{block.profile}-{block.apart}-{block.whence}-{frames}f-{block.store}")
     return Sheet(stem, [Part(caption, heads, rows)])
 

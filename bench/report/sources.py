@@ -63,7 +63,7 @@ class Sources:
     def runs(self, block: Block, runs: Sequence[Run]) -> Source:
         """Of runs of one method."""
         who = runs[0].record.identity
-        size = f"{who.frames} frame{'' if who.frames == 1 else 's'} of {who.size} × {who.size}"
+        size = f"{text.frames(who.frames)} of {who.size} × {who.size}"
         facts = [
             ("method", f"{described(who.method, who.options)}, revision {who.method_revision}"),
             ("profile", block.name),

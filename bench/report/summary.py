@@ -248,7 +248,7 @@ def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:
                 yield (
                     "controls",
                     Finding(
-                        text=f"{frames} frame{'' if frames == 1 else 's'}: better than {control.name}",
+                        text=f"{text.frames(frames)}: better than {control.name}",
                         subject=line.name,
                         method=line.method,
                         verdict=control.verdict,

@@ -174,6 +174,11 @@ def reasons(given: Sequence[tuple[str, str]], others: int) -> str:
     return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in blocks.items())
 
 
+def frames(count: int) -> str:
+    """How many frames, in words."""
+    return f"{count} frame{'' if count == 1 else 's'}"
+
+
 def seeds(count: int) -> str:
     """How many seeds, in words."""
     return f"{count} seed{'' if count == 1 else 's'}"

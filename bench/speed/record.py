@@ -194,10 +194,6 @@ class SpeedStore:
         """As `find`, and sets aside what is broken: only when `alone`."""
         return kept(self.path(identity), read_speed_record, SpeedError)
 
-    def read(self, identity: SpeedIdentity) -> SpeedRecord:
-        """The stored record of this timing."""
-        return read_speed_record(self.path(identity))
-
     def write(self, record: SpeedRecord) -> SpeedRecord:
         """Stores a record, whole or not at all."""
         write_atomically(self.path(record.identity), sealed(record.model_dump_json(indent=1)))

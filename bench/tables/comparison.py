@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from bench.accuracy.intervals import Interval, interval
 from bench.registry import WEIGHTS, short
 from bench.tables.block import Block
 from bench.tables.figures import figure
-from bench.tables.runs import NotMeasuredError, Run, groups, per_video
+from bench.tables.runs import NotMeasuredError, Run, by_form, groups, per_video
 from bench.tables.speeds import Timed, timed
 from bench.tables.timings import Clocked, Timing, learned, of_method, revised, with_own_twin
 from bench.tables.verdicts import FEWEST_SEEDS, Verdict, decide, weigh
@@ -108,25 +107,17 @@ def compare(block: Block, frames: int, timings: Sequence[Timing] = ()) -> list[L
     Raises:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
-    found: dict[tuple[str, str], list[Run]] = {}
-    for run in block.runs:
-        who = run.record.identity
-        if who.frames == frames and run.record.status == "done":
-            found.setdefault((who.method, json.dumps(who.options, sort_keys=True)), []).append(run)
+    done = [run for run in block.runs if run.record.status == "done" and run.record.identity.frames == frames]
     own = learned(timings, block)
-    return sorted((_line(runs, block, own) for runs in found.values()), key=lambda line: -line.gflops[0])
+    return sorted((_line(runs, block, own) for runs in by_form(done)), key=lambda line: -line.gflops[0])
 
 
 def _line(runs: Sequence[Run], block: Block, timings: Sequence[Timing]) -> Line:
-    latest = max(run.record.identity.method_revision for run in runs)
-    runs = sorted(
-        (run for run in runs if run.record.identity.method_revision == latest), key=lambda run: run.record.identity.seed
-    )
     ran, told = (sum(run.record.executed.get(key, 0) for run in runs) for key in ("executed", "accounted"))
     who = runs[0].record.identity
     cost, most, least = (figure(f"gflops_{part}", tuple(runs)) for part in ("avg", "max", "min"))
     return Line(
-        name=described(who.method, who.options) + _unit(runs[0]) + _old(block, who.method, latest),
+        name=described(who.method, who.options) + _unit(runs[0]) + _old(block, who.method, who.method_revision),
         method=who.method,
         options=who.options,
         seeds=len(runs),

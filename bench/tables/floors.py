@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,16 +102,17 @@ class Floor:
 
     above, below: the methods that are more, or less, often right on the same videos, with the whole interval of the
     paired difference; where the rule's answers are not kept, those whose own interval lies outside that of the floor.
-    level: those of which neither is so, and those with too few seeds to tell, which say how many.
+    level: those of which neither is so. few: those with too few seeds to tell, which say how many.
     """
 
     rule: str
     figure: str
     found: Interval
     measured: bool
-    above: Sequence[str] = ()
-    level: Sequence[str] = ()
-    below: Sequence[str] = ()
+    above: list[str] = field(default_factory=list)
+    level: list[str] = field(default_factory=list)
+    few: list[str] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
 
 
 def floors(block: Block, frames: int, records: Sequence[FloorRecord], lines: Sequence[Line] = ()) -> list[Floor]:
@@ -157,14 +158,14 @@ def _tells(run: Run, frames: int) -> bool:
 
 def _standing(floor: Floor, right: Mapping[str, str], lines: Sequence[Line]) -> Floor:
     """The floor with the methods by where they lie."""
-    sides: dict[str, list[str]] = {"above": [], "level": [], "below": []}
+    sides: dict[str, list[str]] = {"above": [], "level": [], "few": [], "below": []}
     for line in lines:
         own = line.accuracies.get(floor.figure)
         if own is not None and line.seeds < FEWEST_SEEDS:
-            sides["level"].append(f"{line.name} ({line.seeds} seed{'' if line.seeds == 1 else 's'})")
+            sides["few"].append(f"{line.name} ({line.seeds} seed{'' if line.seeds == 1 else 's'})")
         elif own is not None:
             sides[_side(own, floor.found, _paired(line, right))].append(line.name)
-    return replace(floor, above=sides["above"], level=sides["level"], below=sides["below"])
+    return replace(floor, above=sides["above"], level=sides["level"], few=sides["few"], below=sides["below"])
 
 
 def _side(own: Interval, floor: Interval, difference: Interval | None) -> Literal["above", "level", "below"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -111,6 +112,20 @@ def _per_video(runs: tuple[Run, ...], name: str) -> pd.DataFrame:
 def _missing(record: Record, column: str) -> str:
     figure = column.replace("_", "-")
     return record.missing.get(figure, f"{figure} was not scored")
+
+
+def by_form(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs of one method with its options at as many frames together: those of its latest revision here, by seed."""
+    forms: dict[tuple[str, str, int], list[Run]] = {}
+    for run in runs:
+        who = run.record.identity
+        forms.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
+    return [sorted(_latest(alike), key=lambda run: run.record.identity.seed) for alike in forms.values()]
+
+
+def _latest(runs: Sequence[Run]) -> list[Run]:
+    last = max(run.record.identity.method_revision for run in runs)
+    return [run for run in runs if run.record.identity.method_revision == last]
 
 
 def groups(run: Run, index: pd.Index) -> NDArray[np.object_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.faults import fault
+from bench.faults import fault, hint
 from bench.tables.paths import published
 
 CostKind = Literal["gflops_avg", "gflops_max", "gflops_min", "gflops_frame", "params", "reduction"]
@@ -223,9 +222,7 @@ def load(id: str, folder: Path | None = None) -> Table:
     folder = folder or published()
     path = folder / f"{id}.toml"
     if id not in ids(folder):
-        near = difflib.get_close_matches(id, ids(folder), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ids(folder)) or 'none'}"
-        raise TableError(f"{folder}: no table {id!r}; {hint}")
+        raise TableError(f"{folder}: no table {id!r}; {hint(id, ids(folder))}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,13 @@ import torch
 from torch import nn
 
 from bench.data.builders import build
-from bench.data.loading import Loading, loading, use
+from bench.data.loading import Loading, use
 from bench.data.sampling import Sampling, train_batches
 from bench.flow import Waiting
 from bench.method import Batch, InputSpec
 
 SPEC, BATCH = InputSpec("clip", 112, 8), 8
 ELSEWHERE = 0.5  # seconds of a step
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    before = loading()
-    yield
-    use(before)
 
 
 def small() -> Callable[[Batch], None]:

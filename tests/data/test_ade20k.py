@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from pictures import CMYK, GREYS, jpeg, png
+from refusals import refused
 
-from bench.data import DataError
 from bench.data.ade20k import ade20k
 
 IDS = np.arange(16 * 16).reshape(16, 16) % 151
@@ -43,13 +43,6 @@ def listed(root):
             lines.append(json.dumps({"fpath_img": image, "fpath_segm": mask, "width": 16, "height": 16}))
         (root / f"ade20k/{part}.odgt").write_text("\n".join(lines) + "\n")
     return root
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def sizes(dataset):

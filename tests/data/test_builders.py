@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
-from bench.data import DataError, builders
+from bench.data import builders
 from bench.data.builders import DATASETS, build
 from bench.data.sampling import Sampling, test_batches, train_batches
 from bench.method import InputSpec
@@ -55,13 +56,6 @@ def get(name, data_root=None, size=28, frames=8, **options):
 
 def parts(dataset):
     return dataset.train, dataset.validation, dataset.test
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("fold", range(10))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import COLOUR, PALETTE, jpeg, png
+from refusals import refused
 
 from bench.data import DataError, images
 from bench.data.camvid import camvid
@@ -44,13 +45,6 @@ def root(tmp_path):
 
 def built(root, **options):
     return camvid(data_root=root, **options)
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def edit(path, old, new):

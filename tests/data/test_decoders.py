@@ -55,13 +55,6 @@ def stand_in(monkeypatch):
     return inner.VideoDecoder
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    before = loading()
-    yield
-    use(before)
-
-
 def usable():
     if importlib.util.find_spec("torchcodec") is None:
         return False

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from pictures import COLOUR, png
+from refusals import refused
 
-from bench.data import DataError
 from bench.data.frames import FrameReader, MediaReader, frame_files
 from bench.data.video.limits import Limits
 
@@ -22,13 +22,6 @@ def folder(tmp_path):
         return path
 
     return write
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
-from bench.data import DataError, Dataset
+from bench.data import Dataset
 from bench.data import furg_fire as module
 from bench.data.furg_fire import furg_fire, read_annotations
-from bench.data.key_frames import clip_frames, square, squared
+from bench.data.key_frames import clip_frames, squared
+from bench.data.scale import resized
 
 LENGTH, WIDTH, HEIGHT = 28, 32, 24
 
@@ -54,13 +56,6 @@ def get(root: Path | None, frames: int = 3, size: int = 48) -> Dataset:
 
 def parts(dataset: Dataset) -> list:
     return [dataset.train, dataset.validation, dataset.test]
-
-
-def refused(call) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def shown(clip: torch.Tensor) -> list[int]:
@@ -198,10 +193,10 @@ def test_boxes_go_with_the_picture_that_is_resized(height: int, width: int, size
     pictures = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     pictures[:, height // 2 :, : width // 2] = 200
     x1, y1, x2, y2 = squared([0, height // 2, width // 2, height + 9], width, height, size)[0]
-    resized = square(pictures, size)
-    assert resized.shape == (2, size, size, channels) and resized.is_contiguous()
+    shown = resized(pictures, size, size)
+    assert shown.shape == (2, size, size, channels) and shown.is_contiguous()
     assert (x1, y2) == (0, size)  # what reached out is cut off
     inside = np.zeros((size, size))
     inside[:, :] = np.clip(np.arange(1, size + 1)[:, None] - y1, 0, 1) * np.clip(x2 - np.arange(size), 0, 1)
     blur = max(1.0, size / min(height, width)) * size * 2 * 60
-    assert abs(resized[0, ..., 0].numpy() - 200 * inside).sum() <= blur
+    assert abs(shown[0, ..., 0].numpy() - 200 * inside).sum() <= blur

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import refused
 from scipy.io import savemat
 
 from bench.data import DataError, Dataset, safe_pickle
@@ -125,13 +126,6 @@ def root(trees: Path, tmp_path: Path) -> Path:
 
 def get(root: Path, tree: str = "masks", **options: object) -> Dataset:
     return jhmdb(**{"data_root": root, "path": Path(tree), "frames": 4, "size": 48, **options})
-
-
-def refused(call) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_both_layouts_give_the_same_boxes_splits_and_clips(trees: Path) -> None:

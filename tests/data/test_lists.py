@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 from bench.data import DataError
 from bench.data.lists import Splitting, VideoFiles, folder_dataset, list_dataset
@@ -50,13 +51,6 @@ def all_paths(dataset):
 
 def paths(split):
     return list(split.attributes["path"])
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def by_group(count=30, groups=10):

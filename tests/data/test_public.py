@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from pictures import COLOUR, png
+from refusals import refused
 
-from bench.data import DataError
 from bench.data.builders import build
 from bench.data.public.names import source_of
 from bench.data.public.sets import SETS
@@ -54,13 +54,6 @@ def tree(make_video, tmp_path):
 
 def get(name, root, **options):
     return build(name, data_root=root, frames=4, size=14, options=options)
-
-
-def refused(call):
-    with pytest.raises(DataError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def lines(rows):

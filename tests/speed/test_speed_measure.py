@@ -156,7 +156,7 @@ def test_what_is_recorded_is_not_timed_again_unless_asked(profile: Profile, tmp_
 def test_what_fails_is_a_record_with_its_reason(name: str, reason: str, profile: Profile, tmp_path: Path) -> None:
     found = timed(f"{__name__}:{name}", NETWORK, profile, tmp_path)
     assert found.status == "failed" and found.reason.endswith(reason) and found.ratio is None
-    assert SpeedStore(tmp_path / "records" / "speed").read(found.identity) == found
+    assert SpeedStore(tmp_path / "records" / "speed").find(found.identity) == found
 
 
 def test_a_failure_that_a_busy_machine_explains_is_tried_again(
@@ -508,7 +508,7 @@ def test_a_finished_timing_is_not_replaced_by_one_that_fails(
     monkeypatch.setattr(guards, "REPEATED", 0.0)  # every second sight is as fast as the first
     failed = measure.measure(job, results=tmp_path, again=True, announce=said.append)
     assert failed.status == "failed" and failed.identity == first.identity
-    assert SpeedStore(tmp_path / "records" / "speed").read(first.identity) == first
+    assert SpeedStore(tmp_path / "records" / "speed").find(first.identity) == first
     assert any("the finished timing that is stored stays" in line for line in said)
 
 

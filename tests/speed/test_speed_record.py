@@ -70,7 +70,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     store, one = SpeedStore(tmp_path / "speed"), record(row="table1/8f-sp2", eta_max=None)
     assert list(store) == [] and store.kept(one.identity) is None
     store.write(one)
-    assert store.kept(one.identity) == one == store.read(one.identity)
+    assert store.kept(one.identity) == one == store.find(one.identity)
     assert [found for _, found in store] == [one]
     assert [path.name for path in (tmp_path / "speed").iterdir()] == [f"{one.identity.id}.json"]
 

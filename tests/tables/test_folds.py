@@ -234,8 +234,8 @@ def test_few_seeds_stand_neither_above_nor_below(write: Write, tmp_path: Path) -
     rules = {"none": {"clip-1": Figure(value=0.0, low=0.0, high=0.0)}}
     floor = FloorRecord(**given, fingerprints=[f"f{number}" for number in range(FOLDS)], rules=rules)
     found = floors(block, 8, [floor], compare(block, 8))[-1]
-    assert (found.above, found.below) == ([], []) and len(found.level) == 2
-    assert all(name.endswith(" (2 seeds)") for name in found.level)
+    assert (found.above, found.level, found.below) == ([], [], []) and len(found.few) == 2
+    assert all(name.endswith(" (2 seeds)") for name in found.few)
 
 
 def test_a_timing_of_one_fold_belongs_to_all(write: Write, tmp_path: Path) -> None:

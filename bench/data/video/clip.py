@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.loading import loading
-from bench.data.split import DataError
-from bench.data.video.limits import Limits, check_asked, fits, small_enough, timely
+from bench.data.video.limits import Limits, check_asked, few_enough, fits, small_enough, timely
 from bench.data.video.opened import video_stream
 from bench.data.video.pictures import picture_of, scaled, shape_of
 from bench.data.video.whole import on_show
@@ -128,8 +127,7 @@ def _listed(
                 coded.skip_frame = "ALL"
                 packet.decode()
                 coded.skip_frame = "DEFAULT"
-        if len(stamps) > limits.frames:
-            raise DataError(f"{path}: has more than {limits.frames} frames; cut it, or raise the limit")
+        few_enough(path, len(stamps), limits)
     order = np.unique(np.array(stamps, np.int64))
     if not keys or len(order) < len(stamps) or keys[0] != order[0]:
         return None

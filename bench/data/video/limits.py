@@ -41,11 +41,16 @@ def small_enough(path: Path, width: int, height: int, limits: Limits) -> None:
         raise DataError(f"{path}: {width}x{height} pixels, over the limit of {limits.pixels}")
 
 
+def few_enough(path: Path, frames: int, limits: Limits) -> None:
+    """Refuses more frames than the limits allow."""
+    if frames > limits.frames:
+        raise DataError(f"{path}: has more than {limits.frames} frames; cut it, or raise the limit")
+
+
 def counted(path: Path, frames: Iterable[VideoFrame], limits: Limits) -> Iterator[VideoFrame]:
     """The frames, as long as there are not too many."""
     for number, frame in enumerate(frames):
-        if number >= limits.frames:
-            raise DataError(f"{path}: has more than {limits.frames} frames; cut it, or raise the limit")
+        few_enough(path, number + 1, limits)
         yield frame
 
 

@@ -15,7 +15,7 @@ from bench.report.figures.picture import Picture
 from bench.report.figures.subject import Subject
 from bench.report.figures.thumbnails import feature_maps, strips
 from bench.tables.block import Block
-from bench.tables.runs import Run, fold_of
+from bench.tables.runs import Run, by_form, fold_of
 
 if TYPE_CHECKING:
     from bench.report.content import Content
@@ -40,20 +40,13 @@ def insight_pictures(content: Content) -> list[Picture]:
 
 def _deciding(block: Block) -> Iterator[tuple[Subject, Sequence[Run]]]:
     """The finished runs with stored decisions, those of one method in its latest revision together, by seed."""
-    groups: dict[tuple[str, str, int], list[Run]] = {}
-    for run in block.runs:
-        who = run.record.identity
-        if run.record.status == "done" and run.record.samples_file and _decides(run):
-            groups.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
-    for runs in groups.values():
-        latest = max(run.record.identity.method_revision for run in runs)
-        kept = [run for run in runs if run.record.identity.method_revision == latest]
-        kept.sort(key=lambda run: run.record.identity.seed)
-        yield Subject(block.store, kept[0].record.identity, block.name), kept
+    for runs in by_form(run for run in block.runs if _decides(run)):
+        yield Subject(block.store, runs[0].record.identity, block.name), runs
 
 
 def _decides(run: Run) -> bool:
-    return any(name.startswith("decision.") for name in run.samples.columns)
+    stored = run.record.status == "done" and run.record.samples_file is not None
+    return stored and any(name.startswith("decision.") for name in run.samples.columns)
 
 
 def _inspected(content: Content, folds: Mapping[str, int | None]) -> Iterator[tuple[Subject, Sequence[Inspection]]]:

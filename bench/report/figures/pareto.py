@@ -47,8 +47,7 @@ class _Compared:
     @property
     def where(self) -> str:
         """On what the lines were measured."""
-        frames = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
-        return f"{self.block.name}, {frames}"
+        return f"{self.block.name}, {text.frames(self.frames)}"
 
     def point(self, number: int, x: Interval, y: Interval, hollow: bool = False, controls: Sequence[XY] = ()) -> Point:
         """The mark of a line, wherever it stands."""

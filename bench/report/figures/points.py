@@ -107,8 +107,8 @@ def enlarge(panel: Panel) -> list[Panel]:
     xs, ys = [p.x.value for p in close], [p.y.value for p in close]
     room = (max(xs) / min(xs)) ** 0.05 if min(xs) > 0 else 1.0
     window = Box(min(xs) / room, min(ys) - 1.5, max(xs) * room, max(ys) + 1.5)
-    across = any(not window.left <= end <= window.right for point in close for end in _ends(point.x))
-    cut = across or any(not window.bottom <= end <= window.top for point in close for end in _ends(point.y))
+    across = any(not window.left <= end <= window.right for point in close for end in ends(point.x))
+    cut = across or any(not window.bottom <= end <= window.top for point in close for end in ends(point.y))
     title = "the frame above, enlarged" + ("; intervals go on beyond its edges" if cut else "")
     enlarged = replace(panel, title=title, points=close, limits=window)
     return [replace(panel, window=window), enlarged]
@@ -141,8 +141,8 @@ def _limit(axes: Axes, panel: Panel) -> None:
 
 def _limits(panel: Panel) -> Box:
     """Room for all means and controls, and for intervals as far as 0 to 100 % go."""
-    xs = [x for p in panel.points for x in (*_ends(p.x), *(x for x, _ in p.controls))]
-    ys = [y for p in panel.points for y in (*_ends(p.y), *(y for _, y in p.controls))]
+    xs = [x for p in panel.points for x in (*ends(p.x), *(x for x, _ in p.controls))]
+    ys = [y for p in panel.points for y in (*ends(p.y), *(y for _, y in p.controls))]
     if panel.window:
         xs += [panel.window.left, panel.window.right]
         ys += [panel.window.bottom, panel.window.top]
@@ -164,9 +164,9 @@ def _ticks(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _ends(found: Interval) -> tuple[float, ...]:
+def ends(found: Interval | None) -> tuple[float, ...]:
     """The value and, where there are any, its ends."""
-    return (found.value,) if math.isnan(found.low) else tuple(found)
+    return () if found is None else (found.value,) if math.isnan(found.low) else tuple(found)
 
 
 def _points(axes: Axes, points: Sequence[Point]) -> None:
@@ -202,6 +202,6 @@ def _strokes(axes: Axes, strokes: Sequence[Stroke], colour: str, width: float) -
 def _taken(axes: Axes, points: Sequence[Point], lines: Sequence[Stroke]) -> list[Box]:
     """What labels may not cover: marks, intervals, controls, and these straight lines, in points."""
     strokes = [*lines, *(stroke for point in points for stroke in _intervals(point))]
-    ends = [axes.transData.transform(stroke) for stroke in strokes]
-    found = [Box(*(each.min(0) - 1), *(each.max(0) + 1)) for each in ends]
+    drawn = [axes.transData.transform(stroke) for stroke in strokes]
+    found = [Box(*(each.min(0) - 1), *(each.max(0) + 1)) for each in drawn]
     return found + [around(*axes.transData.transform(place)) for point in points for place in point.controls]

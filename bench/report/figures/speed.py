@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.accuracy.intervals import Interval
 from bench.report.figures.picture import Picture, slug
+from bench.report.figures.points import ends
 from bench.report.figures.style import GROUND, INK, SERIES, SMALL, SOFT, WIDTH, grid, place, sheet, wrapped
 from bench.report.text import fixed, significant
 from bench.report.views.printed import label
@@ -151,22 +152,17 @@ def _draw(rows: Sequence[Bars]) -> Figure:
 
 def _limit(bars: Axes, etas: Axes, rows: Sequence[Bars]) -> None:
     """Room for the figures beside the bars, and for η from 0 to 1 at the least; a far bound runs out of the panel."""
-    ratios = [max(1.0, *_known(row.ratio), row.printed[0] or 0.0) for row in rows]
+    ratios = [max(1.0, *ends(row.ratio), row.printed[0] or 0.0) for row in rows]
     bounds = [row.speeds.get("bound", 0.0) / row.speeds["dense"] for row in rows]
     bars.set_xlim(0, min(1.25 * max(*ratios, *bounds), _FAR * max(ratios)))
     bars.locator_params(axis="x", nbins=5)
-    values = [0.0, 1.0, *(v for row in rows for v in (*_known(row.eta), row.most, row.printed[1]) if v is not None)]
+    values = [0.0, 1.0, *(v for row in rows for v in (*ends(row.eta), row.most, row.printed[1]) if v is not None)]
     room = 0.06 * (max(values) - min(values))
     etas.set_xlim(min(values) - room, max(values) + room)
     etas.locator_params(axis="x", nbins=4)
     bars.axvline(1, color=SOFT, linewidth=0.8)
     for value in (0, 1):
         etas.axvline(value, color=SOFT, linewidth=0.8, linestyle=":" if value else "-")
-
-
-def _known(found: Interval | None) -> tuple[float, ...]:
-    """The value and, where there are any, its ends."""
-    return () if found is None else (found.value,) if math.isnan(found.low) else tuple(found)
 
 
 def _row(axes: Axes, row: Bars, top: float) -> None:
@@ -182,7 +178,7 @@ def _row(axes: Axes, row: Bars, top: float) -> None:
         edge = 0.8 if name == "dense" else 0.0
         axes.barh(y, shown.value, 0.72 * _BAR, facecolor=face, alpha=alpha, edgecolor=SOFT, linewidth=edge)
         _write(axes, name, 0, y, -4, "right")
-        end, limit = max(*_known(shown), printed or 0.0), axes.get_xlim()[1]
+        end, limit = max(*ends(shown), printed or 0.0), axes.get_xlim()[1]
         if end < 0.8 * limit:
             _write(axes, significant(speed), end, y, 5)
         else:  # inside the bar: beside it there is no room

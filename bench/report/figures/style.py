@@ -113,9 +113,9 @@ def clean(text: str) -> str:
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
-def wrapped(text: str, width: float, size: float = SMALL) -> list[str]:
-    """In lines of at most `width` points."""
-    return textwrap.wrap(clean(text), max(8, int(width / (EM * size)))) or [""]
+def wrapped(text: str, width: float) -> list[str]:
+    """In lines of at most `width` points, in small letters."""
+    return textwrap.wrap(clean(text), max(8, int(width / (EM * SMALL)))) or [""]
 
 
 class Entry(NamedTuple):

@@ -30,10 +30,9 @@ class Subject:
 
     def told(self, seeds: int) -> str:
         """Of what, on what, how many seeds: the end of a caption."""
-        frames = "1 frame" if self.run.frames == 1 else f"{self.run.frames} frames"
         settings = f"; {self.apart}" if self.apart else ""
         of = f"{self.where}, test clips of {self.run.dataset}, {text.seeds(seeds)}"
-        return f"{self.name}, {frames}, {of}{settings}."
+        return f"{self.name}, {text.frames(self.run.frames)}, {of}{settings}."
 
     def stem(self, kind: str) -> str:
         """Stable, and apart from that of any other subject."""

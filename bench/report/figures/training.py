@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.report import text
 from bench.report.figures.picture import Picture
 from bench.report.figures.style import SERIES, SMALL, SOFT, WIDTH, clean, grid, place, sheet
 from bench.report.figures.subject import Subject
 from bench.report.logs import Log
 from bench.tables.comparison import described
-from bench.tables.runs import fold_of
+from bench.tables.runs import by_form, fold_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def training(content: Content) -> list[Picture]:
     """
     found = []
     for block in content.found:
-        for runs in _alike(block):
+        for runs in by_form(block.own):
             firsts = [next((part for part in run.parts if _logged(content, part)), None) for run in runs]
             if seen := [first for first in firsts if first]:
                 found.append(_picture(block, seen, [content.logs[run.path] for run in seen]))
@@ -48,21 +48,10 @@ def _logged(content: Content, part: Run) -> bool:
     return part.path in content.logs and bool(content.logs[part.path].columns)
 
 
-def _alike(block: Block) -> list[list[Run]]:
-    """The runs of the latest revision of each method, those that differ in their seeds together."""
-    found: dict[tuple[str, str, int], list[Run]] = {}
-    for run in block.own:
-        who = run.record.identity
-        found.setdefault((who.method, json.dumps(who.options, sort_keys=True), who.frames), []).append(run)
-    latest = [max(run.record.identity.method_revision for run in runs) for runs in found.values()]
-    pairs = zip(found.values(), latest, strict=True)
-    return [[run for run in runs if run.record.identity.method_revision == last] for runs, last in pairs]
-
-
 def _picture(block: Block, runs: Sequence[Run], logs: Sequence[Log]) -> Picture:
     who = runs[0].record.identity
     name = described(who.method, who.options)
-    frames = f"{who.frames} frame{'' if who.frames == 1 else 's'}"
+    frames = text.frames(who.frames)
     caption = (
         f"What {name} logged in training at {frames}, profile {block.name}, data set {block.dataset}: of one batch each"
         f" time, by logged step; a thin line is a seed {_seeds(runs)}. Dotted: the last step that a stage logged. Up to"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.report import text
 from bench.tables.block import Block
 from bench.tables.comparison import described
-from bench.tables.runs import Run
+from bench.tables.runs import Run, by_form
 from bench.tables.static_costs import REPRODUCED, CostLine, StaticCost
 
 
@@ -35,21 +36,18 @@ def agreements(blocks: Sequence[Block]) -> list[Agreement]:
 
 
 def _agreements(block: Block) -> list[Agreement]:
-    found: dict[tuple[str, int], list[Run]] = {}
-    for run in (run for run in block.own if run.record.executed.get("accounted")):
-        who = run.record.identity
-        found.setdefault((described(who.method, who.options), who.frames), []).append(run)
-    return [_agreement(block, name, runs) for (name, _), runs in found.items()]
+    return [
+        _agreement(block, runs) for runs in by_form(run for run in block.own if run.record.executed.get("accounted"))
+    ]
 
 
-def _agreement(block: Block, name: str, runs: Sequence[Run]) -> Agreement:
-    latest = max(run.record.identity.method_revision for run in runs)
-    records = [run.record for run in runs if run.record.identity.method_revision == latest]
+def _agreement(block: Block, runs: Sequence[Run]) -> Agreement:
+    records = [run.record for run in runs]
     samples, accounted, executed = (
         sum(record.executed.get(key, 0) for record in records) for key in ("samples", "accounted", "executed")
     )
     who = records[0].identity
-    name = f"{name}, {who.frames} frame{'' if who.frames == 1 else 's'}"
+    name = f"{described(who.method, who.options)}, {text.frames(who.frames)}"
     return Agreement(
         block, who.method, name, samples, accounted, executed, records[0].static_macs, records[0].fvcore_macs
     )
