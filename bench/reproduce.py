@@ -34,6 +34,7 @@ from bench.tables.paths import published
 from bench.workers import Workers
 
 TIMED_BATCHES = (1, 8)
+SAID = 60.0  # seconds between lines on what is done, where there is no terminal
 
 
 @dataclass
@@ -156,7 +157,8 @@ def run_all(
     Those that another process is at come last: it is waited for, and what it leaves undone is done.
     """
     progress = Progress(experiments)
-    what = f"{len(experiments)} experiments, {jobs} side by side, in {results}"
+    count = len(experiments)
+    what = f"{count} experiment{'' if count == 1 else 's'}, {jobs} at a time, in {results}"
     print(f"profile {profile.name}: {what}", file=sys.stderr, flush=True)
     threads = max(1, cores_here() // jobs)
     with Workers[tuple[Record | None, float]](jobs) as workers, _shown(progress, results) as show:
@@ -248,11 +250,19 @@ def _told(record: SpeedRecord) -> str:
 
 @contextmanager
 def _shown(progress: Progress, results: Path) -> Iterator[Callable[[], None]]:
-    """In a terminal, a bar that moves whenever what is given is called."""
-    console = Console(stderr=True)
+    """Gives what is to be called time and again: it moves a bar in a terminal, elsewhere says a line now and then."""
+    console, total, last = Console(stderr=True), len(progress.experiments), [time.monotonic()]
+
+    def show() -> None:
+        completed = len(progress.finished) + sum(_under_way(results))
+        bar.update(task, completed=completed)
+        if not console.is_terminal and time.monotonic() - last[0] > SAID:
+            last[0] = time.monotonic()
+            print(f"{completed:.1f} of {total} run", file=sys.stderr, flush=True)
+
     with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("running", total=len(progress.experiments))
-        yield lambda: bar.update(task, completed=len(progress.finished) + sum(_under_way(results)))
+        task = bar.add_task("running", total=total)
+        yield show
 
 
 def _under_way(results: Path) -> list[float]:

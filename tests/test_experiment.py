@@ -396,6 +396,18 @@ def test_an_error_of_one_experiment_does_not_stop_the_others(
     assert ("[4/4]" in said and "RegistryError" in said) or "RuntimeError" in said
 
 
+def test_without_a_terminal_a_line_says_how_much_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "progress").write_text("0.5")
+    with reproduce._shown(reproduce.Progress([STATIC, DYNAMIC]), tmp_path) as show:
+        show()
+        monkeypatch.setattr(reproduce, "SAID", 0.0)
+        show()
+    assert capsys.readouterr().err == "0.5 of 2 run\n"
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.EACCES])
 def test_only_a_disk_that_takes_nothing_ends_all(code: int) -> None:
     progress, refused = reproduce.Progress([STATIC, DYNAMIC]), OSError(code, os.strerror(code), "a")
