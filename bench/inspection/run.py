@@ -125,7 +125,7 @@ class _Look:
     def found(self) -> tuple[dict[str, Any], pd.DataFrame]:
         """Fields of the record, and the figures by clip."""
         if self.method.decisions():
-            self.missing["redundancy"] = "it decides what it computes: asked of networks that compute everything"
+            self.missing["redundancy"] = "measured of networks that compute everything, and this one decides what it computes"
             redundancy = None
         else:
             self.missing["decisions"] = "it decides nothing"
