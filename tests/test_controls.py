@@ -135,3 +135,21 @@ def test_controls_that_are_not_followed_are_missing_with_the_reason() -> None:
     assert {"control.random.cost", "control.shuffled.cost"} < {*table.columns}
     _, missing = controls(Claiming(), data, Sampling(), 60)
     assert "60 of 60 clips cost something else" in missing["control.all"]
+
+
+class Half(Bright):
+    """Pays for the first point only, and has three options at the second."""
+
+    def decisions(self) -> Mapping[str, Tensor]:
+        return {"first": torch.eye(2), "second": torch.eye(3)}
+
+    def account(self, trace: Trace) -> Tensor:
+        return torch.where(trace["first"][:, 0] > 0, DEAR, CHEAP)
+
+
+def test_habits_move_no_further_than_the_cost_asks_for() -> None:
+    trace = {"first": torch.eye(2)[[0, 0]], "second": torch.eye(3)[[1, 1]]}
+    kept = habits(Half(), trace, DEAR)
+    assert kept.decide("second", torch.zeros(1, 3)).tolist() == [[0, 1, 0]]
+    cheaper = habits(Half(), trace, CHEAP)
+    assert cheaper.decide("first", torch.zeros(1, 2)).tolist() == [[0, 1]]

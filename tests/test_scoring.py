@@ -16,9 +16,12 @@ from bench.cost import CountError
 from bench.data import Split
 from bench.data.sampling import Sampling
 from bench.evaluation import score
-from bench.method import InputSpec, Prediction
+from bench.method import Batch, InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Views
+from bench.scoring import SCORINGS
+from bench.scoring.base import Pass
+from bench.scoring.masks import whole
 from bench.training import TrainingError
 
 VIEWS = Views(clips=1, crops=1)
@@ -89,6 +92,56 @@ def test_map_of_videos_is_had_again_from_what_is_stored(views: Views, tmp_path: 
     assert "scores" not in other.samples and other.figures == found.figures
 
 
+class Falling(Toy):
+    """Holds each class for less likely than the one before it, whatever it sees: class k is ranked k-th."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        logits = -torch.arange(self.classes).float().expand(len(sample), -1)
+        return Prediction(super().forward(sample).cost, logits=logits)
+
+
+@pytest.mark.parametrize("classes", [19, 20])
+def test_a_video_is_right_if_its_class_is_ranked_first_or_among_the_first_five(classes: int) -> None:
+    """Of fewer than 20 classes five are too large a part."""
+    split = ToySplit(2 * classes)
+    split.targets, split.classes = np.arange(2 * classes) % classes, tuple(map(str, range(classes)))
+    found = score(Falling(classes), split, Sampling(), Views(clips=2, crops=3))
+    assert (found.samples["video_1"] == (split.targets < 1)).all()
+    assert found.figures["video-1"].value == pytest.approx(1 / classes)
+    if classes == 20:
+        assert (found.samples["video_5"] == (split.targets < 5)).all() and found.figures["video-5"].value == 0.25
+    else:
+        assert found.samples["video_5"].isna().all() and "video-5" not in found.figures
+
+
+def test_a_crop_in_which_nothing_is_known_counts_as_right() -> None:
+    target = torch.tensor([[[-1, -1]], [[-1, 1]], [[0, 1]]])
+    said = Prediction(torch.zeros(3), masks=torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(3, 2, 1, 2))
+    assert SCORINGS["masks"].centre(said, target) == {"crop_pixels": [1.0, 0.0, 0.5]}
+
+
+def test_a_key_frame_without_boxes_is_right_if_nothing_is_said_of_it() -> None:
+    truth = [torch.zeros(0, 5), torch.zeros(0, 5), torch.tensor([[0.0, 0.0, 4.0, 4.0, 1.0]])]
+    box = torch.tensor([[0.0, 0.0, 4.0, 4.0, 0.9, 0.8, 1.0]])
+    said = Prediction(torch.zeros(3), boxes=[box[:0], box, box[:0]])
+    assert SCORINGS["boxes"].centre(said, truth)["first_box"] == [1.0, 0.0, 0.0]
+
+
+def test_every_scale_has_the_same_say_however_many_windows_overlap() -> None:
+    """Shares that add up to one do so in the end, at every pixel."""
+
+    def answers(item: Batch) -> list[Tensor]:
+        return [item.sample[:, :2].softmax(1)]
+
+    split, views = ToyMasks(1, (1, 22, 37)), Views(clips=1, crops=1, scales=(1.0, 2.0))
+    shares = whole(answers, split.video(0), 0, spec("masks"), Pass(split, Sampling(), views, 3))
+    assert shares.shape == (2, 22, 37) and torch.allclose(shares.sum(0), torch.ones(22, 37))
+
+
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0)])
 def test_masks_of_whole_pictures_are_put_together_from_windows(scales: tuple[float, ...]) -> None:
     split, views = ToyMasks(9, (1, 22, 37)), Views(clips=1, crops=1, scales=scales)
@@ -148,3 +201,25 @@ def test_what_depends_on_the_size_of_the_batch_is_no_record(answers: bool) -> No
     with pytest.raises(CountError, match="of 8 samples get another answer or cost alone"):
         score(Crowded(answers), Five(30), Sampling(), VIEWS)
     assert len(score(Crowded(answers), Five(8), Sampling(), VIEWS).samples) == 8  # where there are never so many
+
+
+class Misstated(Toy):
+    """Runs 15 multiply-adds a sample, and states another cost."""
+
+    def __init__(self, cost: int, exact: bool) -> None:
+        super().__init__()
+        self.cost, self.exact = cost, exact
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        return Prediction(torch.full((len(sample),), self.cost), logits=super().forward(sample).logits)
+
+
+@pytest.mark.parametrize(("cost", "exact"), [(14, True), (16, True), (16, False)])
+def test_a_cost_that_is_not_what_runs_is_no_record(cost: int, exact: bool) -> None:
+    with pytest.raises(CountError, match=f"accounts {cost} multiply-adds, and 15 run"):
+        score(Misstated(cost, exact), Five(8), Sampling(), VIEWS)
+
+
+def test_what_is_not_exact_may_run_more_than_it_accounts() -> None:
+    found = score(Misstated(10, exact=False), Five(8), Sampling(), VIEWS)
+    assert found.executed == {"samples": 8, "executed": 8 * 15, "accounted": 8 * 10}

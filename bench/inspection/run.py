@@ -125,7 +125,9 @@ class _Look:
     def found(self) -> tuple[dict[str, Any], pd.DataFrame]:
         """Fields of the record, and the figures by clip."""
         if self.method.decisions():
-            self.missing["redundancy"] = "measured of networks that compute everything, and this one decides what it computes"
+            self.missing["redundancy"] = (
+                "measured of networks that compute everything, and this one decides what it computes"
+            )
             redundancy = None
         else:
             self.missing["decisions"] = "it decides nothing"

@@ -61,6 +61,15 @@ def test_spread_keeps_a_small_variation_of_a_large_cost() -> None:
     assert found.value == pytest.approx(1e-10, rel=1e-3)
 
 
+def test_spread_ends_are_relative_to_the_mean_of_every_draw() -> None:
+    values = np.random.default_rng(8).exponential(size=60) + 0.1
+    draws = np.random.default_rng(0)
+    redrawn = [values[draws.integers(60, size=60)] for _ in range(2000)]
+    found = spread_interval(values, np.arange(60))
+    expected = np.quantile([one.std() / one.mean() for one in redrawn], [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+
+
 def test_one_value_a_source_agrees_with_the_standard_error() -> None:
     values = np.random.default_rng(2).normal(size=400)
     found = interval(values, np.arange(400))

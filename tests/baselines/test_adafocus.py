@@ -21,6 +21,7 @@ from baselines.adafocus.extractors import BUILDERS, extractor
 from baselines.adafocus.place import spread
 from baselines.adafocus.v1 import AdaFocusV1, adafocus_v1
 from baselines.adafocus.v2 import AdaFocusV2, adafocus_v2
+from baselines.networks.resnet import pooled
 from bench.conformance import check
 from bench.cost import Counter, count, count_meta
 from bench.data.sampling import Sampling
@@ -381,6 +382,22 @@ def test_a_patch_gains_nothing_over_itself(monkeypatch: pytest.MonkeyPatch) -> N
     assert ppo.gains(method, batch, maps, actions).any()
     monkeypatch.setattr(method, "anywhere", lambda sample: actions)
     torch.testing.assert_close(ppo.gains(method, batch, maps, actions), torch.zeros(3, 4), rtol=0, atol=1e-6)
+
+
+def test_the_first_patch_gains_what_it_adds_to_the_confidence_in_the_right_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Later ones follow on those before; the first on nothing, and so does what it is held against."""
+    method = v1(grid=5).eval()
+    batch = Batch(videos(method, 3), torch.tensor([0, 2, 1]), torch.arange(3))
+    maps, chosen, other = method.glance(batch.sample), torch.tensor([[0] * 4] * 3), torch.tensor([[24] * 4] * 3)
+    monkeypatch.setattr(method, "anywhere", lambda sample: other)
+
+    def confidence(places: Tensor) -> Tensor:
+        states = method.classifier.states(torch.cat([pooled(maps), method.look(batch.sample, places)], 2))
+        return method.classifier.classify(states)[:, 0].softmax(1)[torch.arange(3), batch.target]
+
+    torch.testing.assert_close(ppo.gains(method, batch, maps, chosen)[:, 0], confidence(chosen) - confidence(other))
 
 
 def test_the_policy_goes_where_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:

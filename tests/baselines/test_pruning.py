@@ -149,6 +149,18 @@ def test_filters_take_their_channel_along() -> None:
     assert not network[6].weight[:, 1].any() and network[6].weight[:, 0].any()
 
 
+@pytest.mark.parametrize(("kind", "scope", "budget"), [("weights", "layer", 0.4), ("channels", "global", 0.7)])
+def test_a_layer_is_measured_by_what_it_has_left(kind: Any, scope: Any, budget: float) -> None:
+    """What was cut before has no say: without it the layer would rank the rest as it does."""
+    network = chain_of_three()
+    method = Pruned(network, SPEC, kind=kind, scope=scope, budget=budget)
+    method.prune(budget)
+    weight, mask = network[0].weight, network[0].get_buffer("mask")
+    left = weight[mask]
+    scores, expected = (method.scheme._scores(*of) for of in ((weight, mask), (left, mask[mask])))
+    assert not mask.all() and torch.equal(scores[mask.flatten()], expected)
+
+
 @KINDS
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_what_is_closed_stays_closed_whatever_is_written_there(kind: Any, scope: Any) -> None:

@@ -408,6 +408,18 @@ def test_steps_reach_every_parameter(options: dict[str, Any]) -> None:
     assert len(grouped) == len(set(grouped)) and set(grouped) == {id(weight) for weight in method.parameters()}
 
 
+def test_a_box_costs_by_what_its_sides_lack_of_the_whole_frame() -> None:
+    """Wherever it lies."""
+    method = tiny()
+    side = method.glance.side(method.looks.glance_size)
+    maps = torch.randn(2, method.glance.channels, method.looks.glances, side, side, dtype=torch.float64)
+    actions, losses = torch.rand(2, 4, method.looks.glances, dtype=torch.float64), []
+    for method.size_loss in (0.0, 0.5):
+        losses.append(method._spatial_loss(maps, actions, torch.tensor([0, 1])))
+    height, width = actions[:, 2], actions[:, 3]
+    torch.testing.assert_close(losses[1] - losses[0], 0.25 * ((1 - height).square() + (1 - width).square()).mean())
+
+
 def test_steps_lower_the_loss() -> None:
     losses = steps(learner(), 25)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])

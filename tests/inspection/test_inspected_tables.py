@@ -146,6 +146,22 @@ def test_chance_alone_is_no_spread_over_classes(dynamic: Any) -> None:
     assert found.low <= 0.01
 
 
+def test_what_chance_gives_is_taken_off_the_spread_of_two_classes(dynamic: Any) -> None:
+    """Every source has a video of both: by chance their means differ as a mean of paired differences strays."""
+    runs = dynamic(channel=np.where(NUMBERS % 4 == 0, 2, 1), target=NUMBERS % 2, seeds=1)
+    apart = np.array([0.25 * (source % 2 == 0) for source in sorted(range(20), key=str)])
+    chance = apart.var(ddof=1) / 20
+
+    def spread(difference: Any) -> Any:
+        return np.sqrt(np.maximum(difference**2 - chance, 0)) / 2 / (1 - difference / 2)
+
+    found, draws = class_spread(runs, []), np.random.default_rng(0)
+    assert found.value == pytest.approx(spread(apart.mean()))
+    drawn = spread(np.array([apart[draws.integers(20, size=20)].mean() for _ in range(2000)]))
+    ends = np.quantile(drawn - drawn.mean() + found.value, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx(tuple(ends))
+
+
 def test_the_spread_over_layers(dynamic: Any) -> None:
     found = layer_spread(dynamic(channel=2, temporal=1), [])
     assert found.value == pytest.approx(0.25 / 0.75) and found.low == pytest.approx(found.high)
@@ -155,7 +171,7 @@ def test_the_range_within_a_class_is_weighted_by_cost(dynamic: Any) -> None:
     """One clip of each class computes everything, the others half of what makes three quarters of the cost."""
     found = class_range(dynamic(temporal=np.where(NUMBERS < 4, 1, 2)), [])
     assert found.value == pytest.approx(100 * 0.75 * 0.5)
-    assert found.low < found.value
+    assert found.low < found.value < found.high  # though no draw of clips has a larger range
 
 
 def test_what_the_networks_of_folds_compute_is_no_range_and_no_spread_within(dynamic: Any) -> None:

@@ -95,6 +95,14 @@ def test_what_decides_nothing_stands_beside_the_main_row(pair, write, tmp_path: 
     )
 
 
+def test_at_least_as_accurate_and_no_dearer_is_also_what_is_equal(pair, write, tmp_path: Path) -> None:
+    pair()
+    for seed in range(3):
+        write({"cost": 75 * 10**7, "clip_1": [0.0, 1.0] * 20}, **NARROW, profile="digits", seed=seed)
+    (one,) = gathered(tmp_path).undecided
+    assert (one.judgement.verdict, one.cost.verdict) == ("holds", "holds")
+
+
 def test_speeds_at_published_points_are_a_range_by_device(tmp_path: Path) -> None:
     store(tmp_path / "runs", at_point(1.3), at_point(0.9, batch=1), at_point(2.0, device="another"))
     first, second = bottom_line(gathered(tmp_path))

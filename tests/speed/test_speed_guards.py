@@ -340,6 +340,16 @@ def test_what_is_faster_on_input_it_has_seen_is_caught() -> None:
         guards.same_when_seen("method", Remembering(clock, remembers=True), fresh, clock)
 
 
+@pytest.mark.parametrize(
+    ("ticks", "caught"),
+    [((10, 1, 10, 1, 10, 1), True), ((10, 1, 10, 1, 10, 10), False), ((10, 1, 1, 1, 10, 1), False)],
+)
+def test_only_what_is_faster_at_every_second_sight_is_caught(ticks: tuple[int, ...], caught: bool) -> None:
+    clock, left = FakeClock(), iter(ticks)
+    with pytest.raises(BusyError) if caught else nullcontext():
+        guards.same_when_seen("method", lambda given: clock.tick(next(left)), torch.zeros, clock)
+
+
 @pytest.mark.parametrize(("busy", "caught"), [(0.0, False), (0.05, False), (0.5, True)])
 def test_work_after_the_return_is_caught(busy: float, caught: bool) -> None:
     now, method = [0.0], Toy()

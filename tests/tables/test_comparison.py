@@ -76,6 +76,32 @@ def test_a_policy_is_held_against_its_control_on_the_same_clips(
     assert (missing.verdict, missing.reason, missing.gain) == ("not run", "why", None)
 
 
+@pytest.mark.parametrize(
+    ("control", "cost", "verdict"),
+    [
+        (0.4, 0.94, "inconclusive"),
+        (0.4, 0.96, "holds"),
+        (0.4, 1.5, "holds"),
+        (0.98, 0.5, "does not hold"),
+        (0.98, 1.04, "does not hold"),
+        (0.98, 1.06, "inconclusive"),
+    ],
+)
+def test_who_is_better_at_a_higher_cost_alone_is_not_called_better(
+    tmp_path: Path, template: Record, control: float, cost: float, verdict: str
+) -> None:
+    """Costs are those of the clips that both were scored on; the others are dearer."""
+    for seed in range(3):
+        table = samples(0.8, control, seed)
+        scored = table["control.random.cost"].notna()
+        told = {"cost": np.where(scored, 80, 200), "control.random.cost": np.where(scored, 80 * cost, np.nan)}
+        store(tmp_path, template, table.assign(**told), seed)
+    (block,) = blocks([("here", tmp_path)])
+    found = compare(block, 8)[0].controls[0]
+    assert found.cost == pytest.approx(cost) and found.verdict == verdict
+    assert found.reason == (f"the control costs {cost:.2f} times as much" if verdict == "inconclusive" else "")
+
+
 @pytest.mark.parametrize(("decided", "verdict"), [(np.uint8, "holds"), (np.float32, "inconclusive")])
 def test_a_gain_over_forced_gates_of_single_elements_says_nothing(
     tmp_path: Path, template: Record, decided: type[np.generic], verdict: str
@@ -100,6 +126,26 @@ def test_where_all_clips_decide_the_same_no_gain_is_one_of_decisions(
     (block,) = blocks([("here", tmp_path)])
     scored = compare(block, 8)[0].controls[0]
     assert scored.verdict == verdict and ("decides the same" in scored.reason) == (verdict == "inconclusive")
+
+
+def test_a_gain_over_all_gates_on_is_one_whatever_is_decided(tmp_path: Path, template: Record) -> None:
+    for seed in range(3):
+        table = samples(0.9, 0.2, seed).rename(columns=lambda name: name.replace("random", "all"))
+        store(tmp_path, template, table.assign(**{"decision.a": np.uint8(1)}), seed)
+    (block,) = blocks([("here", tmp_path)])
+    control = compare(block, 8)[0].controls[0]
+    assert (control.name, control.verdict, control.reason) == ("all gates on", "holds", "")
+
+
+def test_one_network_that_decides_the_same_for_all_clips_does_not_speak_for_the_others(
+    tmp_path: Path, template: Record
+) -> None:
+    for seed in range(3):
+        table = samples(0.9, 0.2, seed)
+        decided = (1 + np.arange(len(table)) % (1 + seed)).astype(np.uint8)
+        store(tmp_path, template, table.assign(**{"decision.a": decided}), seed)
+    (block,) = blocks([("here", tmp_path)])
+    assert compare(block, 8)[0].controls[0].verdict == "holds"
 
 
 def test_a_line_of_an_older_revision_says_which(tmp_path: Path, template: Record) -> None:

@@ -118,6 +118,17 @@ def test_what_the_networks_of_folds_differ_by_is_no_difference_of_clips(write: W
     assert measured("alike", 10**8, 0)[0] == pytest.approx((0, 0, 0))
 
 
+def test_what_the_networks_of_folds_open_follows_no_motion_of_their_clips(write: Write, tmp_path: Path) -> None:
+    """Where videos move more a fold's network opens every frame, elsewhere none: no network looks at its own clip."""
+    for number in range(FOLDS):
+        fold(write, number, 1.0, method=DYNAMIC, options=SPACE)
+    for path, record in list(Store(tmp_path / "runs")):
+        number = record.protocol["dataset_options"]["fold"]
+        seen = {"decision.a.temporal": np.uint8(1 + number % 2), "attribute.motion": np.arange(40) / 40 - number % 2}
+        Store(tmp_path / "runs").write(record, pd.read_parquet(path.with_suffix(".parquet")).assign(**seen))
+    assert STATISTICS["motion"](one_block(tmp_path).runs, []) == (0, 0, 0)
+
+
 def test_without_all_folds_there_is_no_figure_but_how_many_are_there(write: Write, tmp_path: Path) -> None:
     pair(write, folds=FOLDS - 1)
     row = joined(tmp_path).rows["8f-static"][0]
@@ -133,6 +144,14 @@ def test_a_fold_that_failed_is_named(write: Write, tmp_path: Path) -> None:
     rows = joined(tmp_path).rows
     assert rows["8f-static"][0].seeds == 1
     assert rows["8f-sp2"][0].reason == "failed: fold 3: loss is no number"
+
+
+def test_a_fold_that_failed_is_not_waited_for(write: Write, tmp_path: Path) -> None:
+    pair(write, seeds=1, folds=1)
+    fold(write, 1, 1.0, reason="loss is no number")
+    static, dynamic = sorted(one_block(tmp_path).runs, key=lambda run: run.record.identity.method)
+    assert static.record.reason == "fold 1: loss is no number" and not static.waiting
+    assert dynamic.record.reason == "waits for folds: 1 of 4 are there" and dynamic.waiting
 
 
 def test_folds_are_not_mixed_with_runs_of_one_fold_only(write: Write, tmp_path: Path) -> None:
@@ -206,6 +225,7 @@ def test_what_folds_scored_is_weighted_by_their_videos(write: Write, tmp_path: P
     (run,) = one_block(tmp_path).runs
     assert run.record.figures["clip-1"].value == pytest.approx(20 / 140)
     assert run.record.cost is not None and run.record.cost.average == pytest.approx(1e9 * (1 + 20 / 140))
+    assert (run.record.cost.minimum, run.record.cost.maximum) == (10**9, 2 * 10**9)
 
 
 def test_the_inspection_of_one_fold_is_that_of_the_run_with_its_clips_as_they_are_numbered(

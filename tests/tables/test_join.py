@@ -232,6 +232,19 @@ def test_a_new_revision_is_shown_and_the_first_verdict_kept(write, tmp_path: Pat
     assert [(item.revision, item.judgement.verdict) for item in result.earlier] == [(1, "does not hold")]
 
 
+def test_rows_of_one_method_are_compared_revision_by_revision(write, tmp_path: Path) -> None:
+    """A later revision costs more in both rows: against that, an earlier one would have saved what it did not."""
+    for seed in range(3):
+        for revision, cost in ((1, 6 * 10**8), (2, 9 * 10**8)):
+            write({"cost": cost}, **DYNAMIC, seed=seed, revision=revision)
+            wider = {"method": DYNAMIC["method"], "options": {"search_space": 3}}
+            write({"cost": cost + 10**8}, **wider, seed=seed, revision=revision)
+    result = next(result for result in joined(tmp_path).claims if result.claim.id == "8f-sp3-sp2-cost")
+    found = [(item.revision, item.judgement.interval) for item in (*result.earlier, *result.latest)]
+    assert [revision for revision, _ in found] == [1, 2]
+    assert [one and one.value for _, one in found] == pytest.approx([7 / 6, 10 / 9])
+
+
 @pytest.mark.parametrize("setting", ["s", "later"])
 def test_a_later_revision_that_only_failed_takes_no_verdict_away(write, tmp_path: Path, setting: str) -> None:
     """It is shown as failed in its row, under the same setting or under another one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tables.clocked import store, timing
 
 from bench.records import Record
 from bench.report.summary import _question
@@ -16,6 +17,7 @@ from bench.tables.join import join
 from bench.tables.newcomer import experiments, is_new, static_rows, with_method
 from bench.tables.schema import ids, load
 from bench.tables.standing import standings
+from bench.tables.timings import timings
 
 MINE = "mine:Mine"
 Write = Callable[..., Record]
@@ -86,6 +88,19 @@ def test_verdicts_beside_another_method_are_those_of_claims(write: Write, tmp_pa
     turned = standings(block, plain.against, [])
     verdicts = {one.name: [answer.judgement.verdict for answer in one.answers] for one in turned}
     assert verdicts[MINE] == ["does not hold", "does not hold", "not run"]
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.2, "holds"), (0.8, "does not hold")])
+def test_what_was_timed_against_the_other_says_which_is_faster(
+    ratio: float, verdict: str, write: Write, tmp_path: Path
+) -> None:
+    both(write)
+    store(tmp_path / "runs", *(timing(ratio, a=MINE, a_options={}, seed=seed) for seed in range(3)))
+    (block,) = stored(tmp_path, "runs")
+    (standing,) = standings(block, experiments(MINE, [block])[0], timings([("all", tmp_path / "runs")]))
+    judgement = standing.answers[-1].judgement
+    assert judgement.verdict == verdict and judgement.interval is not None
+    assert judgement.interval.value == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize(

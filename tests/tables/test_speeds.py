@@ -384,6 +384,9 @@ def test_a_line_relates_what_was_measured() -> None:
     fast = straw.plain[0].model_copy(update={"clips_per_second": Span(value=20, low=19, high=21)})
     (line,) = speed_lines([Timing("runs", straw.model_copy(update={"plain": [fast]}))], [TABLE1])
     assert line.slow
+    close = fast.model_copy(update={"clips_per_second": Span(value=10.5, low=10.1, high=11)})  # the twin: 9.8 to 10.2
+    (line,) = speed_lines([Timing("runs", straw.model_copy(update={"plain": [close]}))], [TABLE1])
+    assert not line.slow
 
 
 @pytest.mark.parametrize(("ratio", "eta_max"), [(0.5, -0.4), (0.5, 0.9), (1.2, -0.4)])

@@ -108,6 +108,7 @@ def test_an_interval_on_both_sides_is_inconclusive_from_however_many_seeds(seeds
 def test_only_seeds_of_both_rows_are_compared(write, tmp_path: Path) -> None:
     pair(write, 3, cost=5 * 10**8)
     write({"cost": 1}, method=DYNAMIC.method, options=dict(DYNAMIC.options), seed=7)
+    write({"cost": 1}, seed=8)
     found = judged(tmp_path, claim("cost_ratio", "<=", 0.8))
     assert found.seeds == 3 and found.interval is not None and found.interval.value == 0.5
 

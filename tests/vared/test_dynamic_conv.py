@@ -77,6 +77,7 @@ def reduced(kind: str, search_space: int, dimensions: str, frames: int, seed: in
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
+            module.eps = 0.01  # as I3D's, not the default
     return method.eval()
 
 
@@ -225,12 +226,12 @@ def test_gates_that_are_not_finite_end_as_a_training_that_failed() -> None:
 
 def test_exploring_draws_single_options_for_its_share_of_samples() -> None:
     method = reduced("absorbable", 2, "both", 6, 1)
-    method.session.start(Forced({}), dense=True, explore=0.5)
+    method.session.start(Forced({}), dense=True, explore=0.2)
     torch.manual_seed(0)
     gates = torch.full((4000, 2), 0.7)
     drawn_weights = method.session._drawn(gates)
     single = (drawn_weights == 1).any(1)
-    assert single.float().mean() == pytest.approx(0.5, abs=0.04)
+    assert single.float().mean() == pytest.approx(0.2, abs=0.03)
     assert torch.equal(drawn_weights[~single], gates[~single])
     assert drawn_weights[single].sum(1).eq(1).all() and drawn_weights[single].mean(0)[0] == pytest.approx(0.5, abs=0.05)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import registry
-from bench.method import Batch
+from bench.gradient_stage import GradientStage
+from bench.method import Batch, Recipe
 from bench.policy import Forced
 from vared.efficiency_loss import efficiency_loss, step_share
 from vared.gate import Gate, space_mean
@@ -59,6 +60,12 @@ def test_step_share_is_the_dearest_active_option(values: list[float]) -> None:
     assert z.grad is not None and z.grad[0].tolist() == expected
 
 
+def test_motion_is_the_mean_absolute_change_between_frames() -> None:
+    """What comes and goes again moves, though it ends as it began."""
+    gate = Gate(1, 3, [1.0], hidden=2, pool="motion", leak=0.0)
+    assert gate.pooled(torch.tensor([[[0.0, 3.0, 0.0]]])).tolist() == [[1.0, 3.0]]
+
+
 def test_efficiency_loss_counts_correct_samples_only() -> None:
     ratio = torch.tensor([0.5, 1.0, 0.8])
     correct = torch.tensor([True, False, True])
@@ -98,6 +105,23 @@ def test_the_ratio_is_the_cost_weighted_sum_of_r_over_R() -> None:
                 share *= -(-unit.geometry.frames // unit.strides[first]) / unit.geometry.frames
             expected[sample] += share
     torch.testing.assert_close(method._ratio(), expected)
+
+
+def test_the_two_stages_share_a_schedule_and_what_sets_them_apart_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = reduced(finetune=0.4, gate_scales=[0.2, 0.7], explore=0.3, efficiency=0.9)
+    gates = {id(weight) for unit in method.units if unit.gate is not None for weight in unit.gate.parameters()}
+    every = {id(weight) for weight in method.parameters() if weight.requires_grad}
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(method, "_loss", lambda batch, explore, efficiency: seen.append((explore, efficiency)))
+    told = []
+    for stage in method.stages(Recipe(epochs=10)):
+        assert isinstance(stage, GradientStage)
+        others, own = ({id(weight) for weight in group["params"]} for group in stage.groups)
+        assert (others, own) == (every - gates, gates)
+        told.append((stage.name, stage.epochs, stage.span, [group.get("scale", 1.0) for group in stage.groups]))
+        stage.loss(Batch(torch.zeros(0), torch.zeros(0), torch.zeros(0)))
+    assert told == [("train", 6, (0.0, 0.6), [1.0, 0.2]), ("finetune", 4, (0.6, 1.0), [1.0, 0.7])]
+    assert seen == [(0.3, 0.0), (0.0, 0.9)]
 
 
 def test_training_adds_lambda_times_the_efficiency_loss() -> None:
