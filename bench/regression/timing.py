@@ -71,24 +71,11 @@ def run_speed(setting: Setting, policies: Mapping[str, str], scratch: Path) -> T
     def timed(tree: Path, method: str) -> Timed:
         options = {"profile": PROFILE, "policy": policies[method], **asdict(setting)}
         flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [
-            sys.executable,
-            "-m",
-            "bench",
-            "speed",
-            method,
-            REFERENCE,
-            "--untrained",
-            "--again",
-            "--json",
-            *flags,
-        ]
+        command = [sys.executable, "-m", "bench", "speed", method, REFERENCE, "--untrained", "--again", "--json"]
         with TemporaryDirectory(dir=scratch) as results:  # which the other tree's version might not be able to read
-            command += ["--results", results]
+            words = [*command, *flags, "--results", results]
             try:
-                done = subprocess.run(
-                    command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT
-                )
+                done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
             except subprocess.TimeoutExpired:
                 raise GateError(f"{method}: took more than {TIMEOUT:.0f} s") from None
         return _answer(method, done)
