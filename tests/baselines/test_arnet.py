@@ -439,11 +439,15 @@ def test_steps_lower_the_loss(number: int) -> None:
 
 
 def test_half_precision_stays_finite() -> None:
-    method = small()
+    # Not at 8 pixels: of maps of one pixel oneDNN's bf16 weight gradient under a stride reads memory nobody wrote.
+    torch.manual_seed(0)
+    method = arnet(**SMALL | {"size": 64})
     batch = Batch(torch.randn(method.spec.shape(12)), torch.arange(12) % 3, torch.arange(12))
     for stage in method.stages(Recipe(epochs=3, precision="bf16")):
         stage.begin(2)
-        assert all(math.isfinite(value) for _ in range(2) for value in stage.step(batch).values())
+        for _ in range(2):
+            logged = stage.step(batch)
+            assert all(math.isfinite(value) for value in logged.values()), (stage.name, logged)
     assert all(bool(weight.isfinite().all()) for weight in method.parameters())
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert method.eval()(batch.sample).logits.isfinite().all()
