@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.accuracy.intervals import Interval, Statistic, estimate
+from bench.accuracy.intervals import FEWER, Interval, Statistic, estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.intp]
-
-DRAWS = 500
-"""Of sources, for an interval: each ranks all videos for each class anew, which is dearer than all else."""
 
 
 def one_hot(targets: ArrayLike, classes: int) -> Bools:
@@ -70,7 +67,7 @@ def mean_average_precision_interval(scores: ArrayLike, targets: ArrayLike, group
     def mean(weights: Floats) -> Floats:
         return np.stack([mean_over_classes(_classes(classes, weights.T)) for classes in rankings], axis=1)
 
-    return estimate(mean, int(codes.max()) + 1, resamples=DRAWS, rows=50, centred=True)
+    return estimate(mean, int(codes.max()) + 1, resamples=FEWER, rows=50, centred=True)
 
 
 def scored_precisions(table: pd.DataFrame, codes: Numbers) -> Statistic:

@@ -3,11 +3,13 @@
 One scheme for every statistic. Each seed gives its own value of the statistic; the estimate is their mean.
 - Sources: a bootstrap. Sources are drawn with replacement, the same draw for every seed, since all seeds are tested on
   the same videos. The videos of one source stay together.
-- Seeds: Student's t. To every draw is added t * s / sqrt(S), with s the standard deviation of the S seeds' values and t
-  spread over the quantiles of Student's distribution with S - 1 degrees of freedom. Drawing three or ten seeds with
-  replacement instead gives too narrow intervals (three seeds: 85 % coverage in a simulation, where 95 % is stated).
-The interval is the 2.5 and 97.5 % quantiles of the sum. With one seed it is over sources only. With one source there is
-nothing to draw from, and its ends are NaN. Ratios of what is above 0 go by their logarithms.
+- Seeds: Student's t. To the draws is added t * s / sqrt(S), with s the standard deviation of the S seeds' values and t
+  of Student's distribution with S - 1 degrees of freedom. Drawing three or ten seeds with replacement instead gives too
+  narrow intervals (three seeds: 85 % coverage in a simulation, where 95 % is stated).
+The interval is the 2.5 and 97.5 % quantiles of the sum, whose distribution is computed and not drawn: its tails are
+those of t, and so few draws fall there that chance would decide verdicts close to their margin. With one seed it is
+over sources only. With one source there is nothing to draw from, and its ends are NaN. Ratios of what is above 0 go by
+their logarithms.
 """
 
 from __future__ import annotations
@@ -18,9 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, special
+from scipy import optimize, sparse, special
 
 Floats = NDArray[np.float64]
+DRAWS, FEWER = 10_000, 2_000
+"""Draws of sources; fewer of what is dear to compute for each, and of so many sources that it makes no difference."""
+
+MOST_DRAWN = 20_000_000
+"""Sources in all draws together, where there are more than `FEWER`."""
+
 Statistic = Callable[[Floats], Floats]
 """Weights of the sources (B, G) -> the value for each draw and seed (B, S)."""
 
@@ -33,7 +41,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(values: ArrayLike, groups: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+def interval(values: ArrayLike, groups: ArrayLike, resamples: int = DRAWS, seed: int = 0) -> Interval:
     """The mean of `values` (seeds, videos) or (videos,) whose videos come from the sources `groups` (videos,).
 
     For a paired comparison, `values` are the differences, video by video and seed by seed.
@@ -93,7 +101,7 @@ def spread_interval(values: ArrayLike, groups: ArrayLike) -> Interval:
     return estimate(spread, int(codes.max()) + 1)
 
 
-def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: int = 500) -> Interval:
+def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: int = FEWER) -> Interval:
     """Spearman's rank correlation over videos between `x` (seeds, videos) or (videos,) and `y` (videos,).
 
     Ties share their middle rank. Every draw is ranked anew, which is exact but dearer than a mean: hence fewer draws.
@@ -114,7 +122,7 @@ def spearman_interval(x: ArrayLike, y: ArrayLike, groups: ArrayLike, resamples: 
 
 
 def estimate(
-    statistic: Statistic, sources: int, resamples: int = 2000, seed: int = 0, rows: int = 200, centred: bool = False
+    statistic: Statistic, sources: int, resamples: int = DRAWS, seed: int = 0, rows: int = 200, centred: bool = False
 ) -> Interval:
     """Any statistic of so many sources, under the scheme of this module's docstring.
 
@@ -126,16 +134,25 @@ def estimate(
     value = float(_mean(seeds)[0])
     if sources < 2:
         return Interval(value, float("nan"), float("nan"))
+    resamples = min(resamples, max(FEWER, MOST_DRAWN // sources))
     drawn = np.concatenate([_mean(statistic(part)) for part in _draws(sources, resamples, seed, rows)])
     if centred:
         drawn = drawn - (drawn - value).mean()
     count = seeds.shape[1]
-    if count > 1:
-        quantiles = (np.arange(resamples) + 0.5) / resamples
-        t = np.random.default_rng(seed).permutation(special.stdtrit(count - 1, quantiles))
-        drawn = drawn + t * (seeds - seeds[:, :1]).std(ddof=1) / np.sqrt(count)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    error = float((seeds - seeds[:, :1]).std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
+    return Interval(value, *(value + _quantile(drawn - value, error, count - 1, share) for share in (0.025, 0.975)))
+
+
+def _quantile(drawn: Floats, error: float, freedom: int, share: float) -> float:
+    """The value below which lies that share of `drawn` plus `error` times a Student's t; NaN where a draw is NaN."""
+    if np.isnan(drawn).any() or error <= 1e-12 * np.abs(drawn).max():  # nothing but rounding: too steep to be solved
+        return float(np.quantile(drawn, share))
+    apart = error * special.stdtrit(freedom, share)
+
+    def beyond(value: float) -> float:
+        return float(special.stdtr(freedom, (value - drawn) / error).mean() - share)
+
+    return float(optimize.brentq(beyond, drawn.min() + apart - error, drawn.max() + apart + error))
 
 
 def _check(values: ArrayLike, groups: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
@@ -169,9 +186,11 @@ def _draws(sources: int, resamples: int, seed: int, rows: int) -> Iterator[Float
 @lru_cache(maxsize=4)
 def _weights(sources: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """How often each source is drawn in each resample; kept, since many statistics share the same sources."""
-    random = np.random.default_rng(seed)
-    draws = (random.integers(sources, size=sources) for _ in range(resamples))
-    return np.stack([np.bincount(draw, minlength=sources).astype(np.uint16) for draw in draws])
+    random, weights = np.random.default_rng(seed), np.empty((resamples, sources), np.uint16)
+    for part in np.array_split(weights, 1 + resamples * sources // 1_000_000):  # views, to bound the memory
+        draws = random.integers(sources, size=part.shape) + sources * np.arange(len(part))[:, None]
+        part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+    return weights
 
 
 class _Ties(NamedTuple):

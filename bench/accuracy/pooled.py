@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.accuracy.average_precision import DRAWS, mean_over_classes, scored_precisions
+from bench.accuracy.average_precision import mean_over_classes, scored_precisions
 from bench.accuracy.detection import Floats, Numbers, Pooled, average_precisions, classification, recall
-from bench.accuracy.intervals import Interval, Statistic, estimate
+from bench.accuracy.intervals import FEWER, Interval, Statistic, estimate
 from bench.accuracy.segmentation import ious, pixel_accuracy
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _FIGURES: Mapping[Name, Callable[[pd.DataFrame, Numbers], Pooled]] = {
 }
 
 
-def pooled_interval(name: Name, tables: Sequence[pd.DataFrame], resamples: int = 2000, seed: int = 0) -> Interval:
+def pooled_interval(name: Name, tables: Sequence[pd.DataFrame], resamples: int = FEWER, seed: int = 0) -> Interval:
     """A figure as a share of 1, with its interval over sources and seeds.
 
     tables: of each seed, one row a sample, with what is `needed` and "group", its source; the same rows in each. Where
@@ -71,7 +71,7 @@ def pooled_interval(name: Name, tables: Sequence[pd.DataFrame], resamples: int =
         ValueError: the tables are not of the same samples, or no sample holds anything to be right about.
     """
     codes = _codes(tables)
-    return _estimate(name, _of_seeds(name, tables, codes), codes, _draws(tables, resamples), seed)
+    return _estimate(name, _of_seeds(name, tables, codes), codes, resamples, seed)
 
 
 def pooled_difference(name: Name, tables: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame]) -> Interval:
@@ -88,11 +88,7 @@ def pooled_difference(name: Name, tables: Sequence[pd.DataFrame], others: Sequen
     def points(weights: Floats) -> Floats:
         return 100 * (first(weights) - second(weights))
 
-    return _estimate(name, points, codes, _draws(tables))
-
-
-def _draws(tables: Sequence[pd.DataFrame], resamples: int = 2000) -> int:
-    return min(resamples, DRAWS) if "scores" in tables[0] else resamples
+    return _estimate(name, points, codes)
 
 
 def _of_seeds(name: Name, tables: Sequence[pd.DataFrame], codes: Numbers) -> Statistic:
@@ -105,7 +101,7 @@ def _of_seeds(name: Name, tables: Sequence[pd.DataFrame], codes: Numbers) -> Sta
     return values
 
 
-def _estimate(name: Name, statistic: Statistic, codes: Numbers, resamples: int, seed: int = 0) -> Interval:
+def _estimate(name: Name, statistic: Statistic, codes: Numbers, resamples: int = FEWER, seed: int = 0) -> Interval:
     found = estimate(statistic, int(codes.max()) + 1, resamples, seed, centred=name in OVER_CLASSES)
     if np.isnan(found.value):
         raise NothingToScoreError(f"no sample holds anything that {name} could be of")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.accuracy.intervals import Interval, estimate, interval, ratio_interval, spearman_interval
+from bench.accuracy.intervals import FEWER, Interval, estimate, interval, ratio_interval, spearman_interval
 from bench.inspection.policy import NoDecisionsError, computed, shares
 from bench.inspection.store import Inspection
 from bench.tables.runs import NotMeasuredError, Run, groups, per_video
@@ -19,10 +19,6 @@ from bench.tables.schema import ids, load
 
 Floats = NDArray[np.float64]
 Runner = Callable[[Sequence[Run], Sequence[Run]], Interval]
-
-FEWER = 500
-"""Resamples of statistics that are dear to compute."""
-
 
 INSIDE = {"CC", "RMSE", "RP", "share", "share_max", "share_min"}
 """The kinds of columns of tables and figures that are about the inside of networks."""
@@ -134,9 +130,7 @@ def _follows(row: Sequence[Run], name: str, other: pd.Series[float]) -> Interval
     known = pd.to_numeric(other, errors="coerce").reindex(table.index).dropna()
     if known.nunique() < 2:
         raise NotMeasuredError(f"all inspected clips have the same {other.name}")
-    return spearman_interval(
-        table.loc[known.index].to_numpy().T, known.to_numpy(), _sources(row[0], known.index), resamples=FEWER
-    )
+    return spearman_interval(table.loc[known.index].to_numpy().T, known.to_numpy(), _sources(row[0], known.index))
 
 
 def _sources(run: Run, index: pd.Index) -> NDArray[np.object_]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.accuracy.intervals import Interval, interval
@@ -30,7 +31,7 @@ RIGHT = {"clip_1": "clip-1", "first_box": "first box", "crop_pixels": "pixels of
 FORCED = "forced for whole layers, which the network never met in training: a gain over it says little"
 """Why no better policy is found beside a control of one that decides for single elements."""
 
-SAME = "every clip decides the same: the control can differ in the weights of open options only"
+SAME = "every clip computes the same: the control can differ in the weights of open options only"
 """Why no policy is found better than what follows the same decisions."""
 
 CONTROLS = {
@@ -211,12 +212,14 @@ def _control(runs: Sequence[Run], name: str) -> Control:
 
 def _doubt(runs: Sequence[Run]) -> str:
     """Why a gain over a control says nothing of decisions: they are of single elements, of whose masks only shares are
-    stored, not options; or the same for every clip. "" if neither.
+    stored, not options; or the dearest open option, which says what is computed, is the same for every clip. "" if
+    neither.
     """
     decided = [run.samples.filter(regex=r"^decision\.") for run in runs]
     if any(map(pd.api.types.is_float_dtype, decided[0].dtypes)):
         return FORCED
-    same = all(table.shape[1] and bool((table.nunique() == 1).all()) for table in decided)
+    opened = [table.to_numpy(np.int64) for table in decided]  # a bit an option, the dearest the lowest
+    same = all(bits.size and bool((bits & -bits == (bits & -bits)[:1]).all()) for bits in opened)
     return SAME if same else ""
 
 

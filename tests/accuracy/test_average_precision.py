@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from bench.accuracy.average_precision import mean_average_precision_interval, one_hot
+from bench.accuracy.intervals import FEWER
 
 
 def column(*values: float) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_the_ends_are_those_of_scoring_every_draw_anew() -> None:
     groups = np.arange(40) // 2
     draws = np.random.default_rng(0)
     values = []
-    for _ in range(500):
+    for _ in range(FEWER):
         rows = np.concatenate([np.flatnonzero(groups == source) for source in draws.integers(20, size=20)])
         values.append(np.nanmean(average_precision(scores[0, rows], targets[rows])))
     found = mean_average_precision_interval(scores[0], targets, groups)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.accuracy.intervals import interval, ratio_interval, spearman_interval, spread_interval
+from bench.accuracy.intervals import DRAWS, FEWER, interval, ratio_interval, spearman_interval, spread_interval
 
 
 @given(value=st.floats(-1e6, 1e6), seeds=st.integers(1, 5), videos=st.integers(2, 40))
@@ -64,7 +64,7 @@ def test_spread_keeps_a_small_variation_of_a_large_cost() -> None:
 def test_spread_ends_are_relative_to_the_mean_of_every_draw() -> None:
     values = np.random.default_rng(8).exponential(size=60) + 0.1
     draws = np.random.default_rng(0)
-    redrawn = [values[draws.integers(60, size=60)] for _ in range(2000)]
+    redrawn = [values[draws.integers(60, size=60)] for _ in range(DRAWS)]
     found = spread_interval(values, np.arange(60))
     expected = np.quantile([one.std() / one.mean() for one in redrawn], [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx(tuple(expected))
@@ -87,9 +87,31 @@ def test_videos_of_one_source_stay_together() -> None:
 def test_seeds_alone_give_students_interval() -> None:
     """Sources that do not differ leave only the seeds: the textbook interval of a mean of three."""
     seeds = np.array([1.0, 2.0, 4.0])
-    found = interval(np.repeat(seeds[:, None], 20, axis=1), np.arange(20), resamples=20_000)
+    found = interval(np.repeat(seeds[:, None], 20, axis=1), np.arange(20), resamples=100)
     low, high = stats.t.interval(0.95, 2, loc=seeds.mean(), scale=stats.sem(seeds))
-    assert (found.low, found.high) == pytest.approx((low, high), rel=0.01)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_ends_hardly_hang_on_the_draws() -> None:
+    """Verdicts close to a margin must not be decided by chance: Student's tails with 2 degrees of freedom are long."""
+    random = np.random.default_rng(11)
+    values = np.array([[-1.0], [0.0], [2.0]]) + random.normal(size=46) + random.normal(size=(3, 46))
+    found = np.array([interval(values, np.arange(46), seed=seed)[1:] for seed in range(20)])
+    assert (found.std(axis=0) < 0.002 * (found[:, 1] - found[:, 0]).mean()).all()
+
+
+def test_sources_and_seeds_add_up() -> None:
+    """Where both are about normal the half width is that of their variances together, to first order."""
+    random = np.random.default_rng(12)
+    values = 0.05 * random.normal(size=(40, 1)) + np.ones((40, 1)) * random.normal(size=500)
+    found = interval(values, np.arange(500))
+    error = np.hypot(stats.sem(values.mean(1)), values.mean(0).std() / np.sqrt(500))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.03)
+
+
+def test_many_sources_are_drawn_less_often() -> None:
+    values = np.random.default_rng(13).random(20_000)
+    assert interval(values, np.arange(20_000)) == interval(values, np.arange(20_000), resamples=FEWER)
 
 
 @pytest.mark.parametrize(("seeds", "noise"), [(1, 0.0), (3, 1.0), (10, 0.3)])
@@ -117,7 +139,7 @@ def test_spearman_ends_are_those_of_ranking_every_draw_anew() -> None:
     random = np.random.default_rng(5)
     x, y = random.integers(0, 6, 60), random.integers(0, 6, 60)
     draws = np.random.default_rng(0)
-    redrawn = [draws.integers(60, size=60) for _ in range(500)]
+    redrawn = [draws.integers(60, size=60) for _ in range(FEWER)]
     values = [stats.spearmanr(x[rows], y[rows]).statistic for rows in redrawn]
     found = spearman_interval(x, y, np.arange(60))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
