@@ -67,8 +67,8 @@ def write(path: Path, state: Mapping[str, Tensor], said: Mapping[str, Any]) -> d
 def load(network: nn.Module, name: str, path: Path) -> None:
     """Loads the weights of the registered network `name`, or of what its parts may start from, into it, in place.
 
-    A classifier for another number of classes stays as it was drawn. The normalisation of pixels that the weights were
-    trained with is left in `network.normalisation`, for `spec_of`.
+    A classifier for another number of classes stays as it was drawn, which `notes` says. The normalisation of pixels
+    that the weights were trained with is left in `network.normalisation`, for `spec_of`.
 
     Raises:
         WeightsError: not a file of weights, or of another network, or shapes differ elsewhere.
@@ -141,8 +141,14 @@ def _fill(part: nn.Module, stored: _Stored, origin: Origin) -> None:
             if not value.dim() or tuple(value.shape[1:]) != shape[1:] or shape[0] != stored.said["classes"]:
                 raise WeightsError(f"{path}: {key} has shape {shape}, here it is {tuple(value.shape)}; {SHRUNK}")
             fitting[key] = value  # the classifier, for other classes
+            part.as_drawn = f"{path.name}: its classifier is for {shape[0]} classes: that for {len(value)} is as drawn"  # type: ignore[assignment]
     if not any(value.is_meta for value in own.values()):  # those are only counted
         part.load_state_dict(fitting)
+
+
+def notes(module: nn.Module) -> list[str]:
+    """What files of weights were not taken for."""
+    return list(dict.fromkeys(str(part.as_drawn) for part in module.modules() if hasattr(part, "as_drawn")))
 
 
 def _fitting(own: Tensor, found: Tensor) -> Tensor:

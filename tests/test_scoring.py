@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from toys import Toy, ToyBoxes, ToyMasks, ToySplit
 
+from bench import evaluation
 from bench.accuracy.pooled import pooled_interval
 from bench.cost import CountError
 from bench.data import Split
 from bench.data.sampling import Sampling
 from bench.evaluation import score
 from bench.method import Batch, InputSpec, Prediction
-from bench.policy import Policy
+from bench.policy import Learned, Policy
 from bench.profiles import Views
 from bench.scoring import SCORINGS
 from bench.scoring.base import Pass
@@ -201,6 +202,29 @@ def test_what_depends_on_the_size_of_the_batch_is_no_record(answers: bool) -> No
     with pytest.raises(CountError, match="of 8 samples get another answer or cost alone"):
         score(Crowded(answers), Five(30), Sampling(), VIEWS)
     assert len(score(Crowded(answers), Five(8), Sampling(), VIEWS).samples) == 8  # where there are never so many
+
+
+class Rounding(Toy):
+    """Costs a little more in batches, as where every feature has a gate of its own, which rounding opens or closes."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__()
+        self.more = more
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        cost = torch.full((len(sample),), 10_000 + self.more * (len(sample) > 1))
+        return Prediction(cost, logits=super().forward(sample).logits)
+
+
+@pytest.mark.parametrize(("more", "same"), [(100, True), (-90, True), (150, False)])
+def test_a_cost_that_rounding_moves_is_none_of_another_batch(more: int, same: bool) -> None:
+    method, split = Rounding(more), Five(30)
+    found = evaluation.follow(method, split, Sampling(), np.arange(30), Learned())
+    if same:
+        evaluation._alone(method, split, Sampling(), found)
+        return
+    with pytest.raises(CountError, match="8 of 8 samples get another answer or cost alone"):
+        evaluation._alone(method, split, Sampling(), found)
 
 
 class Misstated(Toy):

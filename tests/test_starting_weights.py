@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tables.clocked import timing
 
-from bench import registry
+from bench import registry, weights
 from bench.answers.compare import answer
 from bench.data.cutting import normalised
 from bench.environment import environment
@@ -63,6 +63,8 @@ def test_a_classifier_of_other_classes_stays_as_drawn(stored: Path) -> None:
     drawn = registry.build_network("r2plus1d_18", frames=4, size=16, classes=3, **SMALL)
     assert torch.equal(method.network.head.weight, drawn.head.weight)
     assert not torch.equal(method.network.stem[0].weight, drawn.stem[0].weight)
+    assert weights.notes(method) == [f"{stored.name}: its classifier is for 5 classes: that for 3 is as drawn"]
+    assert not weights.notes(built("r2plus1d_18", 5, stored))
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def _found(root: Path, part: str) -> Iterator[Row]:
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; the set needs it, or {' and '.join(LISTS)} in {root}")
     for image in sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES):
+        if image.name.startswith("."):  # what some systems put beside a file
+            continue
         mask = (masks / image.name).with_suffix(".png")
         yield Row("ade20k", image.relative_to(root).as_posix(), mask.relative_to(root).as_posix(), image.stem)
 

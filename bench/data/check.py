@@ -139,14 +139,15 @@ def _unusable(faults: Sequence[DataError]) -> list[Fault]:
 
 def _lacking(dataset: Dataset) -> list[str]:
     """A line for validation and test where they have no video of some class: nothing is learned about it there."""
-    lines = []
-    for part in held(dataset):
-        known = getattr(dataset, part.split).classes
-        without = [name for name in known if name not in part.classes]
-        if without and part.classes:
-            named = ", ".join(map(repr, without[:5])) + (", ..." if len(without) > 5 else "")
-            lines.append(f"{part.split}: nothing of {len(without)} of {len(known)} classes: {named}")
-    return lines
+    return [line for part in held(dataset) for line in _lacks(part, getattr(dataset, part.split).classes)]
+
+
+def _lacks(part: Held, known: Sequence[str]) -> list[str]:
+    without = [name for name in known if name not in part.classes]
+    if not without or not part.classes:
+        return []
+    named = ", ".join(map(repr, without[:5])) + (", ..." if len(without) > 5 else "")
+    return [f"{part.split}: nothing of {len(without)} of {len(known)} classes: {named}"]
 
 
 Reading = Callable[[Path, Sequence[str], Limits | None], Mapping[str, Checked]]
@@ -208,8 +209,10 @@ def _reported(name: str, found: Survey, checked: Mapping[str, Checked]) -> Repor
         rows = [row for row in whole if row.test == test]
         parts.append(Held(part, len(rows), len({row.group for row in rows}), dict(Counter(row.label for row in rows))))
     covered = f"coverage {len(whole)} of {len(found.rows) + len(found.faults)}"
-    notes = (covered, *found.notes, *([f"{found.unlisted} videos are in no list"] if found.unlisted else []))
-    return Report(name, parts, classes, wrong, notes)
+    unlisted = [f"{found.unlisted} videos are in no list"] if found.unlisted else []
+    known = [label for label, (_, kept) in classes.items() if kept]
+    lacking = [line for part in parts for line in _lacks(part, known)]
+    return Report(name, parts, classes, wrong, [covered, *found.notes, *unlisted, *lacking])
 
 
 def _copies(checked: Mapping[str, Checked], parts: Mapping[str, str]) -> list[Fault]:

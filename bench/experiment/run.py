@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench import weights
 from bench.accuracy.pooled import NothingToScoreError
 from bench.checkpoint import Checkpoint
 from bench.controls import CLIPS, controls
@@ -106,6 +108,8 @@ class Run:
 
     def _trained(self) -> None:
         """Trains to the end, if that is not reached yet."""
+        for line in weights.notes(self.method) if first() else []:
+            logging.getLogger(__name__).warning("%s", line)
         share = self.folder / "progress"
         accumulate = train(
             self.method,
@@ -250,7 +254,7 @@ class Run:
             identity=self.identity,
             protocol=self._protocol(),
             environment=environment(),
-            notes=list(self.dataset.all_notes()),
+            notes=[*self.dataset.all_notes(), *weights.notes(self.method)],
             parameters=self.method.parameter_count,
             **values,
         )

@@ -30,6 +30,7 @@ def root(tmp_path):
             image.write_bytes(jpeg(np.full((16, 16, 3), 5 * number, np.uint8)))
             mask.write_bytes(png(IDS))
     (tmp_path / "ade20k" / BASE / "images/training/notes.txt").write_text("no picture")
+    (tmp_path / "ade20k" / BASE / "images/training/._ADE_train_00000001.jpg").write_bytes(b"no picture")
     return tmp_path
 
 

@@ -73,6 +73,15 @@ def test_every_kind_of_fault_is_found_named_and_counted_by_class(root, tmp_path,
     assert report.classes == {"archery": (4, 4), "bowling": (5, 5), "curling": (5, 3), "diving": (0, 0)}
 
 
+def test_a_class_that_training_alone_has_is_told(root, tmp_path):
+    """As the folder of videos that others replaced, which is no class."""
+    assert not [note for note in found(root, tmp_path).notes if "nothing of" in note]
+    (root / "train" / "replacement").mkdir()
+    shutil.move(root / "train/archery/video000000_000001_000011.mp4", root / "train" / "replacement")
+    (root / "label_map_k400.txt").unlink()
+    assert "test: nothing of 1 of 4 classes: 'replacement'" in found(root, tmp_path).notes
+
+
 def test_a_list_that_counts_other_frames_and_gaps_between_frames_are_found(tmp_path, videos):
     root = tmp_path / "data" / "kinetics_400"
 

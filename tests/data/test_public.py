@@ -421,6 +421,27 @@ def test_what_is_wrong_with_a_row_costs_that_row_and_is_named(tree):
         assert words in said, words
 
 
+def test_links_that_lead_out_explain_a_folder_without_videos(tree, tmp_path):
+    root = tree({"kinetics_400/notes.txt": ""})
+    (tmp_path / "elsewhere").mkdir()
+    (root / "kinetics_400/train").symlink_to(tmp_path / "elsewhere")
+    said = refused(lambda: get("kinetics_400", root))
+    assert "neither lists nor folders" in said and "train: is a link that leads out" in said
+
+
+def test_a_test_list_that_is_half_missing_is_told_and_not_hidden_by_training(tree):
+    files = kinetics("slowfast")
+    gone = [row.rsplit(" ", 1)[0] for row in files["kinetics_400/val.csv"].splitlines()[:2]]
+    for name in gone:
+        del files[f"kinetics_400/{name}"]
+    root = tree(files)
+    there, listed = len(ids("val")) - 2, len(ids("val"))
+    assert there / listed < 0.9 < 1 - 2 / (listed + len(ids("train")))  # of all together more than enough are there
+    said = refused(lambda: get("kinetics_400", root, minimum_coverage=0.9))
+    assert f"only {there} of {listed} test videos are there, under the minimum coverage of 0.9" in said
+    assert f"test: {there} of {listed} listed" in get("kinetics_400", root, minimum_coverage=0.5).notes
+
+
 def test_links_may_not_lead_out_and_circles_end(tree, tmp_path):
     root = tree(kinetics("slowfast"))
     outside = tmp_path / "outside"

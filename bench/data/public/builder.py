@@ -50,13 +50,14 @@ def public(
         split: 1, 2 or 3 of UCF101 and HMDB51. validation_share: above 0 and at most 0.5. seed: of that draw.
         rate: frames a second, by default every frame; not of folders of frames. short_side: 8/7 of the crop by default.
         flip: whether training mirrors, by default as the labels stand it. limits: of a decoded video.
-        minimum_coverage: share of the listed videos that must be there, and stay readable.
+        minimum_coverage: share of the listed videos that must be there, and stay readable; also of the test list alone.
 
     Raises:
         DataError: lists or folder are not there, less than `minimum_coverage` is, or a class has no training video.
     """
     found = survey(name, data_root, path, lists, train_list, test_list, classes, split)
     notes = coverage(found.origin, len(found.rows), found.faults, minimum_coverage, "videos are there")
+    tested = _tested(found, minimum_coverage)
     if not 0 < validation_share <= 0.5:
         raise DataError(f"validation_share: must lie above 0 and at most at 0.5, got {validation_share:g}")
     table, parts = _parted(found, validation_share, seed)
@@ -71,10 +72,25 @@ def public(
         MediaReader(short_side or round(size * 8 / 7), rate, limits, found.root),
         found.classes,
         flip=SETS[name].flip if flip is None else flip,
-        notes=(*notes, *found.notes, _drawn_note(parts, seed), *more),
+        notes=(*notes, *tested, *found.notes, _drawn_note(parts, seed), *more),
         left_out=left_out,
         measured_by_map=SETS[name].measured_by_map,
     )
+
+
+def _tested(found: Survey, minimum: float) -> list[str]:
+    """A note, where some of the test list is not there: training is so much larger that it would hide that.
+
+    Raises:
+        DataError: less than the share `minimum` of it is there.
+    """
+    there = sum(row.test for row in found.rows)
+    if there < minimum * found.tests:
+        raise DataError(
+            f"{found.origin}: only {there} of {found.tests} test videos are there, under the minimum coverage of "
+            f"{minimum:g}"
+        )
+    return [f"test: {there} of {found.tests} listed"] if there < found.tests else []
 
 
 def _parted(found: Survey, share: float, seed: int) -> tuple[pd.DataFrame, NDArray[np.str_]]:

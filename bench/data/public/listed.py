@@ -120,7 +120,8 @@ def _by_folders(media: Media) -> Found:
         if kind := _part(part):
             found.setdefault(kind, []).append(Listed(f"{media.root}/{path}", path, label))
     if not found:
-        raise DataError(f"{media.root}: has neither lists nor folders train/<class> and val/<class> with videos")
+        seen = f"; {media.faults[0]}" if media.faults else ""
+        raise DataError(f"{media.root}: has neither lists nor folders train/<class> and val/<class> with videos{seen}")
     held_back = found.pop(HELD_BACK, [])
     ignored = len(held_back) if VALIDATION in found else 0  # figures are published on val, never on both
     test = found.get(VALIDATION, held_back)

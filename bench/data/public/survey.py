@@ -39,7 +39,8 @@ class Row:
 class Survey:
     """What the lists of a set name and its folder holds.
 
-    origin: what the lists are, for messages. expected: rows of each class, there or not. unlisted: media under the root
+    origin: what the lists are, for messages. tests: rows of the test list, there or not. expected: rows of each class,
+    there or not. unlisted: media under the root
     that no row names. twins: paths of one YouTube id.
     """
 
@@ -48,6 +49,7 @@ class Survey:
     rows: Sequence[Row]
     faults: Sequence[DataError]
     classes: tuple[str, ...]
+    tests: int
     expected: dict[str, int]
     unlisted: int
     twins: tuple[tuple[str, ...], ...]
@@ -116,7 +118,8 @@ def _looked_up(
     unlisted = len(media.paths) - len(seen)
     said = (*notes, known.note) if known.note else tuple(notes)
     twins = tuple(tuple(paths) for paths in media.by_id.values() if len(paths) > 1)
-    return Survey(f"{name} in {root}", root, rows, faults, classes, expected, unlisted, twins, said)
+    tests = sum(test for _, test in listed)
+    return Survey(f"{name} in {root}", root, rows, faults, classes, tests, expected, unlisted, twins, said)
 
 
 def _path(
