@@ -253,6 +253,16 @@ def test_flags_that_would_change_nothing_are_refused(words: str, said: str) -> N
     assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize("words", ["report --out", "report --results", "train r2plus1d_18 --results"])
+def test_a_file_where_a_folder_is_asked_for_is_refused(words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    result = run(*words.split(), str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert "is a file" in " ".join(result.stderr.replace("│", " ").split())
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def raising(error: BaseException) -> Callable[..., Any]:
     def call(*_: Any, **__: Any) -> Any:
         raise error

@@ -22,7 +22,9 @@ AGAIN, READ = "A stored timing instead", "How videos are read"
 
 Name = Annotated[str, typer.Argument(help="A network, a method, or method/network.")]
 Json = Annotated[bool, Option("--json", help="Answer as JSON on standard output.")]
-Results = Annotated[Path, Option(help="Folder of records and checkpoints; what is there is not run again.")]
+Results = Annotated[
+    Path, Option(file_okay=False, help="Folder of records and checkpoints; what is there is not run again.")
+]
 OnlyTables = Annotated[list[str] | None, Option(help="Only this published table; may be repeated.")]
 
 Options = Annotated[
@@ -69,7 +71,10 @@ Precision = Annotated[
 Threads = Annotated[
     int | None, Option(min=1, max=1024, help="Of torch; by default its own choice.", rich_help_panel=CLOCK)
 ]
-Rounds = Annotated[int, Option(min=6, help="Rounds timed, at least.", rich_help_panel=CLOCK)]
+Rounds = Annotated[
+    int | None,
+    Option(min=6, help="Rounds timed, at least; by default 32, more of short batches.", rich_help_panel=CLOCK),
+]
 Plain = Annotated[
     bool, Option("--plain", help="Time the eager and compiled forms of B as well.", rich_help_panel=CLOCK)
 ]

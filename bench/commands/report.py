@@ -16,9 +16,12 @@ app = typer.Typer()
 @app.command(epilog="Example: vared-bench report --results runs --out pages --only table1")
 def report(
     results: Annotated[
-        Path, typer.Option(help="Folder whose records are rendered with the shipped ones; nothing is run.")
+        Path,
+        typer.Option(file_okay=False, help="Folder whose records are rendered with the shipped ones; nothing is run."),
     ] = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the pages; by default RESULTS/report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of the pages; by default RESULTS/report.")
+    ] = None,
     only: OnlyTables = None,
 ) -> None:
     """Renders what is stored, the shipped records and your own, beside what was published."""

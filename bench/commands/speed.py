@@ -64,7 +64,7 @@ def speed(
     batch: Batches = None,
     precision: Precision = "fp32",
     threads: Threads = None,
-    rounds: Rounds = 32,
+    rounds: Rounds = None,
     plain: Plain = False,
     decode: Decode = False,
     again: Again = False,

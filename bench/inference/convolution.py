@@ -20,12 +20,14 @@ from bench.inference.products import frame_products, plain_taps
 Form = Callable[[Tensor], Tensor]
 HAS_ONEDNN = torch._C._has_mkldnn and platform.machine() in ("x86_64", "AMD64")
 LAPS, FEWEST, LONG = 3, 2, 0.3
+AGREES = 0.1  # of the norm of an answer: what rounding makes of it is less in any precision
 
 
 class Fastest:
     """Forms of one computation; for each kind of input the one that was the fastest when such input came first.
 
-    A form that does not run is left out. On a GPU, while operations are counted, what was not tried yet is not tried.
+    A form that does not run, or disagrees with the first that does, is left out. On a GPU, while operations are
+    counted, what was not tried yet is not tried.
     """
 
     def __init__(self, forms: Sequence[Form]) -> None:
@@ -55,22 +57,32 @@ def _kind(x: Tensor) -> tuple[int, ...]:
 
 
 def _running(forms: Sequence[Form], x: Tensor) -> list[Form]:
-    """Those that run, after a lap that lays weights out.
+    """Those that run, after a lap that lays weights out, and answer as the first of them does.
 
     Raises:
         RuntimeError: as the last of them, if none does.
     """
-    running, failed = list[Form](), RuntimeError()
+    running, first, failed = list[Form](), None, RuntimeError()
     for form in forms:
         try:
-            form(x)
+            found = form(x)
             settle(x)
-            running.append(form)
         except RuntimeError as error:  # torch's own: this device, precision or shape has no such form
             failed = error
+            continue
+        first = found if first is None else first
+        if found is first or _agree(found, first):
+            running.append(form)
     if not running:
         raise failed
     return running
+
+
+def _agree(found: Any, first: Any) -> bool:
+    """Whether two answers are the same but for rounding, as far as they are tensors; what is no number is not."""
+    if not isinstance(first, Tensor):
+        return True
+    return bool((found - first).norm() <= AGREES * first.norm())
 
 
 def race(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:

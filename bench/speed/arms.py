@@ -46,7 +46,7 @@ class Arms:
         setting, specs = pair.setting, {side.method.spec for side in pair.sides.values()}
         self.pair, self.setting, self.dtype = pair, setting, DTYPES[setting.precision]
         sampling = Sampling(setting.profile.sampling, setting.profile.stride)
-        self.videos = choose(pair.dataset.validation, specs, setting.batch * pair.rounds, setting.seed)
+        self.videos = choose(pair.dataset.validation, specs, setting.batch * pair.most_rounds, setting.seed)
         self._inputs = {spec: Inputs(self.videos, spec, sampling, setting.batch, pair.device) for spec in specs}
         self.missing: dict[str, str] = {}
         self.all = {"a": self._arm("a", "optimised"), "b": self._arm("b", "optimised")}

@@ -26,7 +26,7 @@ from bench.speed.forms import channels_last, freezing, tensor_cores
 from bench.speed.guards import BusyError, CheatError
 from bench.speed.inputs import Given
 from bench.speed.pair import Job, Pair
-from bench.speed.pairing import Times, interleave, warm_up
+from bench.speed.pairing import CLIPS, Times, interleave, warm_up
 from bench.speed.record import Arm, SpeedIdentity, SpeedRecord, SpeedStore
 from bench.speed.side_by_side import Start, of_all
 
@@ -149,7 +149,6 @@ class _Run:
         self.start = start
         announce("reading clips and building what is timed")
         self.arms, self.clock = Arms(pair), clock_of(pair.device)
-        self.watch = guards.Watch(pair.rounds, self.seed)
         videos, forms = self.arms.videos, {name: arm.form for name, arm in self.arms.all.items()}
         stated |= {"clock": self.clock.name, "videos": {"warm_up": len(videos.warm), "timed": len(videos.timed)}}
         stated |= {"channels_last": {name: channels_last(form) for name, form in forms.items()}}
@@ -163,10 +162,13 @@ class _Run:
         arms = self.arms
         with telemetry.Watch(self.pair.device) as device:  # opened first: it idles for a while, and clocks fall
             self.announce(f"warming up {len(arms.all)} arms")
-            warm = warm_up(arms.all, self._warm, self.clock, self.seed, self.pair.setting.batch)
-            self.stated["warm_up"] = asdict(warm)
+            batch, clips = self.pair.setting.batch, max(CLIPS, self.pair.draws * (self.pair.device.type == "cuda"))
+            warm = warm_up(arms.all, self._warm, self.clock, self.seed, batch, clips)
             self.start.wait()
-            times = interleave(arms.all, self._fresh, self.pair.rounds, self.clock, self.seed, self._observer())
+            self.rounds = from_first(self.pair.enough_rounds(warm.batch_seconds))
+            self.stated |= {"warm_up": asdict(warm), "rounds": self.rounds}
+            self.watch = guards.Watch(self.rounds, self.seed)
+            times = interleave(arms.all, self._fresh, self.rounds, self.clock, self.seed, self._observer())
         self.telemetry = {**device.summary(), "throttled": device.throttled}
         if times.processor:
             self.telemetry["processor_seconds"] = times.processor
@@ -180,7 +182,7 @@ class _Run:
 
     def _observer(self) -> Callable[[str, int, Given, Prediction], None]:
         """Shows every answer to the guards, and tells the time that is left now and then."""
-        started, calls, done = monotonic(), self.pair.rounds * len(self.arms.all), 0
+        started, calls, done = monotonic(), self.rounds * len(self.arms.all), 0
         told = started
 
         def observe(name: str, number: int, given: Given, prediction: Prediction) -> None:
@@ -216,7 +218,7 @@ class _Run:
 
     def _unseen(self, arm: TimedArm, number: int) -> Given:
         """A batch that no round has shown."""
-        return self.arms.given(arm, self.pair.rounds + number)
+        return self.arms.given(arm, self.rounds + number)
 
     def figures(self) -> dict[str, Any]:
         """The record's fields."""
@@ -224,7 +226,7 @@ class _Run:
         cost = {name: fmean(found) for name, found in self.watch.costs.items()}
         cost_ratio = cost["a"] / cost["b"]
         ratio, noise = (figures.ratio(seconds[x], seconds[y]) for x, y in (("a", "b"), ("b", "b again")))
-        typical = sorted(range(self.pair.rounds), key=lambda n: abs(self.watch.costs["a"][n] - cost["a"]))[:TYPICAL]
+        typical = sorted(range(self.rounds), key=lambda n: abs(self.watch.costs["a"][n] - cost["a"]))[:TYPICAL]
         said = {name: self._said(name, cost[name], typical) for name in self.arms.all if name != "b again"}
         bound, eta = truth.bound(self.arms, typical, missing), figures.eta(ratio, cost_ratio)
         if bound:

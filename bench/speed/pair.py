@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,10 @@ from bench.speed.inputs import placed
 from bench.speed.operating import Asked
 from bench.speed.record import Precision, SpeedError, SpeedIdentity
 
-ROUNDS = 32
+ROUNDS, LONG, MOST = 32, 1.0, 256
+"""Rounds where none are asked for: so many, and more, at the most, until each arm has that many seconds; in less time a
+single stall of the machine would count for too much."""
+
 Key = Literal["a", "b"]
 
 
@@ -37,10 +41,10 @@ class Setting:
     """Everything about a timing but the two methods.
 
     profile: its dataset, size and shrinking of networks. classes: the dataset's by default. policy: see
-    `bench.speed.operating`. rounds: at least. threads: torch's own number by default. plain: whether the plain forms of
-    b are timed in the same rounds. untrained: whether weights as they are drawn will do, even for learned decisions.
-    decode: whether reading the batch is timed as well. row: "table/row", the published row that this is the operating
-    point of, whose printed bounds are given up where they cannot be kept.
+    `bench.speed.operating`. rounds: at least; by default 32, and more of short batches. threads: torch's own number by
+    default. plain: whether the plain forms of b are timed in the same rounds. untrained: whether weights as they are
+    drawn will do, even for learned decisions. decode: whether reading the batch is timed as well. row: "table/row", the
+    published row that this is the operating point of, whose printed bounds are given up where they cannot be kept.
     """
 
     profile: Profile
@@ -49,7 +53,7 @@ class Setting:
     policy: str = "learned"
     batch: int = 1
     precision: Precision = "fp32"
-    rounds: int = ROUNDS
+    rounds: int | None = None
     threads: int | None = None
     seed: int = 0
     plain: bool = False
@@ -129,8 +133,8 @@ class Side:
 class Pair:
     """Two methods at one setting.
 
-    asked: the policy, without bounds that had to be given up. b_policy: that of b, "" where it is the same. rounds,
-    draws: in which every draw is used equally. missing: what was asked for and is left out, and why.
+    asked: the policy, without bounds that had to be given up. b_policy: that of b, "" where it is the same. rounds:
+    the fewest, in which every one of the `draws` is used equally. missing: what was asked for and is left out, and why.
 
     Raises:
         SpeedError: what is asked for cannot be timed.
@@ -138,11 +142,12 @@ class Pair:
 
     def __init__(self, job: Job, results: Path, data_root: Path | None) -> None:
         setting = job.setting
-        if setting.rounds < figures.MINIMUM:
-            raise SpeedError(f"{setting.rounds} rounds give no 95 % interval: it takes {figures.MINIMUM} or more")
-        self.asked, self.rounds, self.draws = operating.parse(setting.policy), setting.rounds, 0
+        least = ROUNDS if setting.rounds is None else setting.rounds
+        if least < figures.MINIMUM:
+            raise SpeedError(f"{least} rounds give no 95 % interval: it takes {figures.MINIMUM} or more")
+        self.asked, self.rounds, self.draws = operating.parse(setting.policy), least, 0
         if self.asked.drawn:
-            self.rounds, self.draws = operating.even_rounds(setting.rounds, setting.batch)
+            self.rounds, self.draws = operating.even_rounds(least, setting.batch)
         self.setting, self.results = setting, results
         self.dataset: Dataset = dataset_of(setting.profile, setting.frames, data_root)
         self.classes = setting.classes or len(self.dataset.test.classes)
@@ -171,6 +176,16 @@ class Pair:
             if last and not trained:
                 method = build_method(experiment, setting.profile, self.classes)
         return Side(name, options, method.eval(), trained)
+
+    @property
+    def most_rounds(self) -> int:
+        """A multiple of `rounds`: the same number where one is asked for."""
+        return self.rounds * max(1, MOST // self.rounds) if self.setting.rounds is None else self.rounds
+
+    def enough_rounds(self, seconds: float) -> int:
+        """How many to time where the fastest arm takes so long for a batch."""
+        seconds = max(seconds, LONG / MOST)  # a clock that counts in steps may have seen none
+        return min(self.rounds * ceil(LONG / (self.rounds * seconds)), self.most_rounds)
 
     def _comparable(self) -> None:
         """Speeds are of samples, so one of a must be what one of b is."""

@@ -47,25 +47,32 @@ def interleave(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How long it took after each arm's first call until times were stable, and whether they were in the end."""
+    """How long it took after each arm's first call until times were stable, and whether they were in the end.
+
+    batch_seconds: what a batch takes in the end, of the fastest arm.
+    """
 
     rounds: int
     seconds: float
+    batch_seconds: float
     stable: bool
 
 
-def warm_up(arms: Arms, fresh: Fresh, clock: Clock, seed: int, batch: int, seconds: float = WARM_SECONDS) -> WarmUp:
-    """Runs the same few batches of `batch` clips until the times of every arm are stable.
+def warm_up(
+    arms: Arms, fresh: Fresh, clock: Clock, seed: int, batch: int, clips: int = CLIPS, seconds: float = WARM_SECONDS
+) -> WarmUp:
+    """Runs the same few batches of `batch` clips, at least `clips` in all, until the times of every arm are stable.
 
     At most `WARM_CYCLES` times over, or for `seconds` of calls; each arm's first, which may compile, does not count.
     """
     times, spent = Times({name: [] for name in arms}, {name: [] for name in arms}), 0.0
-    cycle, shuffle, number = max(BATCHES, -(-CLIPS // batch)), random.Random(seed), 0
+    cycle, shuffle, number = max(BATCHES, -(-clips // batch)), random.Random(seed), 0
     while number < cycle * WARM_CYCLES and spent < seconds and not _stable(times, cycle):
         _round(arms, lambda name, number: fresh(name, number % cycle), number, clock, shuffle, times, lambda *_: None)
         number += 1
         spent = sum(sum(walls[1:]) for walls in times.walls.values())
-    return WarmUp(number, spent, _stable(times, cycle))
+    fastest = min(median(found[-cycle:]) for found in times.seconds.values())
+    return WarmUp(number, spent, fastest, _stable(times, cycle))
 
 
 def _round(

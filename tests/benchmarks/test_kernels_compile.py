@@ -14,13 +14,25 @@ from vared.runtime.decided import BLOCKS, Blocks
 triton = pytest.importorskip("triton")
 kernels = pytest.importorskip("vared.runtime.kernels")
 SIZES = {"fp32": 4, "bf16": 2, "fp16": 2}
-ALIGNED = ("x_sample", "x_frame", "x_pitch", "out_sample", "out_frame", "out_pitch", "w_option", "w_pitch")
+ALIGNED = (
+    "x",
+    "weight",
+    "out",
+    "x_sample",
+    "x_frame",
+    "x_pitch",
+    "out_sample",
+    "out_frame",
+    "out_pitch",
+    "w_option",
+    "w_pitch",
+)
 
 
 def compiled(
     kernel: Any, dtype: str, constants: dict[str, Any], blocks: Blocks, capability: int, ones: tuple[str, ...] = ()
-) -> bytes:
-    """The machine code of a kernel whose tensors are of `dtype`; counts are int32, and so are sizes.
+) -> dict[str, Any]:
+    """What a kernel becomes whose tensors are of `dtype`; counts are int32, and so are sizes.
 
     ones: the sizes that are 1, which Triton takes for constants.
     """
@@ -39,8 +51,8 @@ def compiled(
     values = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=aligned)
     options = {"num_warps": blocks.warps, "num_stages": blocks.stages}
-    code: bytes = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
-    return code
+    assembly: dict[str, Any] = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+    return assembly
 
 
 def constants_of(dtype: str, precision: str, blocks: Blocks, stored: bool) -> dict[str, Any]:
@@ -49,7 +61,15 @@ def constants_of(dtype: str, precision: str, blocks: Blocks, stored: bool) -> di
     constants = dict(zip(("KT", "KH", "KW", "PT", "PH", "PW"), (*kernel, *padding), strict=True))
     constants |= dict.fromkeys(("ST", "SH", "SW", "DH", "DW", "RUN"), 1)
     constants |= dict.fromkeys(("X_CHANNELS", "X_FRAMES"), 2 if stored else 1)
-    constants |= {"OUT_CHANNELS": 2, "OUT_FRAMES": 2, "STORED": stored, "INHERITS": False, "RELU": True}
+    constants |= {
+        "OUT_CHANNELS": 2,
+        "OUT_FRAMES": 2,
+        "X_UNIT": 16,
+        "OUT_UNIT": 16,
+        "STORED": stored,
+        "INHERITS": False,
+        "RELU": True,
+    }
     constants |= {"ROWS": blocks.rows, "COLUMNS": blocks.columns, "DEPTH": blocks.depth_bytes // SIZES[dtype]}
     constants |= {"PRECISION": precision, "INTERPRETED": False, "TALLY": False}
     return constants
@@ -77,7 +97,17 @@ def test_every_kind_of_convolution_compiles(
     dtype: str, stored: bool, other: dict[str, Any], ones: tuple[str, ...]
 ) -> None:
     constants = constants_of(dtype, "ieee", BLOCKS[0], stored) | other
-    assert compiled(kernels.convolve, dtype, constants, BLOCKS[0], 90, ones)
+    assert compiled(kernels.convolve, dtype, constants, BLOCKS[0], 90, ones)["cubin"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(("unit", "wide"), [(1, False), (16, True)])
+def test_channels_that_halve_evenly_are_read_sixteen_bytes_at_once(dtype: str, unit: int, wide: bool) -> None:
+    """While the products of the step before are computed: asynchronous copies to shared memory."""
+    constants = constants_of(dtype, "ieee", BLOCKS[0], True) | {"X_UNIT": unit, "OUT_UNIT": unit}
+    code = compiled(kernels.convolve, dtype, constants, BLOCKS[0], 90)["ptx"]
+    copies = [line for line in code.splitlines() if "cp.async" in line and ", 0x10" in line]
+    assert bool(copies) is wide
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -88,7 +118,7 @@ def test_every_kind_of_convolution_compiles(
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_convolution_compiles(capability: int, dtype: str, precision: str, blocks: Blocks, stored: bool) -> None:
     constants = constants_of(dtype, precision, blocks, stored)
-    assert compiled(kernels.convolve, dtype, constants, blocks, capability)
+    assert compiled(kernels.convolve, dtype, constants, blocks, capability)["cubin"]
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -96,4 +126,4 @@ def test_a_convolution_compiles(capability: int, dtype: str, precision: str, blo
 @pytest.mark.parametrize("added", [False, True])
 def test_rebuilding_compiles(capability: int, dtype: str, added: bool) -> None:
     constants = {"CHANNELS": 2, "FRAMES": 2, "ADDED": added, "ROWS": BLOCKS[0].rows, "COLUMNS": BLOCKS[0].columns}
-    assert compiled(kernels.rebuild, dtype, constants, BLOCKS[0], capability)
+    assert compiled(kernels.rebuild, dtype, constants, BLOCKS[0], capability)["cubin"]

@@ -104,7 +104,7 @@ def test_what_is_recorded_is_shown_from_a_read_only_folder(bench: Bench, undistu
 def test_a_file_where_a_folder_is_wanted(bench: Bench) -> None:
     bench.runs.write_text("not a folder")
     ended = bench.run(EVALUATE)
-    assert ended.code == 2 and len(ended.errors) == 1 and "runs" in ended.errors[0], ended.said
+    assert ended.code == 2 and "'runs' is a file" in ended.said, ended.said
     assert bench.runs.read_text() == "not a folder"
 
 

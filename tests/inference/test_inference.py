@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -238,6 +239,21 @@ def test_a_form_that_does_not_run_is_left_out() -> None:
     assert len(calls) == 1
     with pytest.raises(RuntimeError, match="no such kernel"):
         Fastest([broken, broken])(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.2, 0.0])
+def test_a_form_that_answers_otherwise_is_left_out(wrong: float) -> None:
+    """However fast it is."""
+
+    def right(x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.01)
+        return x + 1
+
+    fastest = Fastest([right, lambda x: wrong * (x + 1)])
+    assert torch.equal(fastest(torch.zeros(2, 3)), torch.ones(2, 3))
+    rounded = Fastest([right, lambda x: 1.01 * (x + 1)])
+    assert not torch.equal(rounded(torch.zeros(2, 3)), torch.ones(2, 3))
+    assert fastest(torch.zeros(0, 5)).shape == (0, 5)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from inspection.inspected import OTHER, UNIT, store_inspection
 from tables.conftest import write  # noqa: F401  # the fixture
 
+from bench.accuracy.intervals import DRAWS
 from bench.inspection.store import standard
 from bench.records import Figure, Record
 from bench.tables.analysis import class_range, class_spread, layer_spread, motion, reduction
@@ -157,7 +158,7 @@ def test_what_chance_gives_is_taken_off_the_spread_of_two_classes(dynamic: Any) 
 
     found, draws = class_spread(runs, []), np.random.default_rng(0)
     assert found.value == pytest.approx(spread(apart.mean()))
-    drawn = spread(np.array([apart[draws.integers(20, size=20)].mean() for _ in range(2000)]))
+    drawn = spread(np.array([apart[draws.integers(20, size=20)].mean() for _ in range(DRAWS)]))
     ends = np.quantile(drawn - drawn.mean() + found.value, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx(tuple(ends))
 

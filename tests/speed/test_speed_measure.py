@@ -336,6 +336,29 @@ def test_too_few_rounds_are_refused(profile: Profile, tmp_path: Path) -> None:
         timed(EXIT, NETWORK, profile, tmp_path, rounds=5)
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds", "rounds"),
+    [(None, 1.0, 32), (None, 1 / 32, 32), (None, 1 / 33, 64), (None, 0.004, 256), (None, 1e-6, 256), (40, 1e-6, 40)],
+)
+def test_short_batches_are_timed_in_more_rounds_unless_a_number_is_asked_for(
+    profile: Profile, tmp_path: Path, asked: int | None, seconds: float, rounds: int
+) -> None:
+    setting = Setting(profile, 4, rounds=asked, batch=4, untrained=True)
+    assert pair.Pair(Job(EXIT, NETWORK, {}, {}, setting), tmp_path, None).enough_rounds(seconds) == rounds
+
+
+def test_in_more_rounds_every_draw_is_used_as_often(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair, "LONG", 20.0)  # of batches of 0.3 and less
+    found = timed(EXIT, NETWORK, profile, tmp_path, policy="matched:4.5e-8", rounds=None)
+    assert found.a is not None and found.cost_ratio == pytest.approx(45 / 75, rel=0.005)
+    fastest = found.protocol["warm_up"]["batch_seconds"]
+    assert found.protocol["draws"] == 128 and 0.1 < fastest < 0.3
+    assert len(found.a.samples) == found.protocol["rounds"] > 64 and found.protocol["rounds"] % 32 == 0
+    assert fastest * found.protocol["rounds"] >= 20 > fastest * (found.protocol["rounds"] - 32)
+
+
 def test_the_twin_is_the_network_under_a_method_with_its_options(profile: Profile) -> None:
     setting = Setting(profile, 4)
     job = pair.job("vared/r2plus1d_18", None, {"search_space": 3, "width": 4}, setting)

@@ -75,12 +75,13 @@ def warmed(takes: Callable[[int], float], seconds: float = 1e9, batch: int = 8) 
         clock.tick(takes(len(calls) - 1))
 
     arms: dict[str, Any] = {"even": lambda number: clock.tick(1.0), "slow start": slow_start}
-    return warm_up(arms, lambda name, number: number, clock, 0, batch, seconds), given
+    return warm_up(arms, lambda name, number: number, clock, 0, batch, seconds=seconds), given
 
 
 def test_warming_up_ends_when_all_arms_are_stable_over_the_same_batches() -> None:
     found, given = warmed(lambda call: 1.0)
-    assert vars(found) == {"rounds": 6, "seconds": 10, "stable": True} and given == [0, 1, 2, 0, 1, 2]
+    assert vars(found) == {"rounds": 6, "seconds": 10, "batch_seconds": 1, "stable": True}
+    assert given == [0, 1, 2, 0, 1, 2]
     # two of the last three rounds, and of the three before, must be as fast as the rest
     assert warmed(lambda call: 9.0 if call < 4 else 1.0)[0].rounds == 4 + 5
     assert warmed(lambda call: 1.0 + call % 3)[0].rounds == 6  # one batch costs more than another
@@ -88,12 +89,24 @@ def test_warming_up_ends_when_all_arms_are_stable_over_the_same_batches() -> Non
 
 def test_what_compiles_first_leaves_time_to_warm_up() -> None:
     found, _ = warmed(lambda call: 1.0 if call else 1000.0, seconds=60)
-    assert vars(found) == {"rounds": 6, "seconds": 10, "stable": True}
+    assert vars(found) == {"rounds": 6, "seconds": 10, "batch_seconds": 1, "stable": True}
 
 
 def test_small_batches_warm_up_with_more_of_them() -> None:
     found, given = warmed(lambda call: 1.0 + call % 16, batch=1)
     assert found.stable and given == [*range(16), *range(16)]
+
+
+def test_as_many_clips_warm_up_as_are_asked_for() -> None:
+    """On a GPU all drawn decisions: every size of a group is laid out and tried before it counts."""
+    clock, given = FakeClock(), list[int]()
+
+    def arm(number: int) -> None:
+        given.append(number)
+        clock.tick(1.0)
+
+    found = warm_up({"a": arm}, lambda name, number: number, clock, 0, 8, 60)
+    assert found.stable and given == [*range(8), *range(8)]
 
 
 def test_warming_up_has_limits_and_says_when_they_were_met() -> None:

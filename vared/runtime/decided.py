@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import torch
@@ -102,6 +102,7 @@ def launch(
             *(weight.stride(0), weight.stride(3)),
             *(x.shape[4], *x.shape[1:4], out.shape[4], *out.shape[1:4]),
             *(x_channels, x_frames, out_channels, out_frames),
+            *(_unit(x.shape[4], x_channels), _unit(out.shape[4], out_channels)),
             *(x_steps is not None, x_steps is not None and inherits(geometry), *geometry, _run(x, x_steps, geometry)),
             *(relu, "tf32" if tf32 else "ieee", shape.rows, shape.columns, shape.depth_bytes // x.element_size()),
             *(not x.is_cuda, tally is not None),
@@ -120,6 +121,11 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> tuple[Tensor, Tens
 def _or(value: Tensor | None, instead: Tensor) -> Tensor:
     """A kernel wants some pointer where nothing is read."""
     return instead if value is None else value
+
+
+def _unit(channels: int, options: int) -> int:
+    """The largest power of two, up to `ALIGNED`, that divides the channels of every option."""
+    return gcd(ALIGNED, *(halved(channels, option) for option in range(options)))
 
 
 def _row(weights: Tensor | None) -> int:

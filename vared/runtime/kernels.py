@@ -165,6 +165,8 @@ def convolve(
     X_FRAMES: tl.constexpr,
     OUT_CHANNELS: tl.constexpr,
     OUT_FRAMES: tl.constexpr,
+    X_UNIT: tl.constexpr,
+    OUT_UNIT: tl.constexpr,
     STORED: tl.constexpr,
     INHERITS: tl.constexpr,
     KT: tl.constexpr,
@@ -190,7 +192,9 @@ def convolve(
     """Of a convolution with bias, and ReLU where asked, what each sample decided; grid (blocks, frames, samples).
 
     *_weights: of the options, channels from column 0, frames from column *_split. STORED: whether x is, compact;
-    X_CHANNELS, X_FRAMES, OUT_CHANNELS, OUT_FRAMES: how many options. steps: every how many frames were written.
+    X_CHANNELS, X_FRAMES, OUT_CHANNELS, OUT_FRAMES: how many options. X_UNIT, OUT_UNIT: divide the channels of every
+    option, which changes no number, but a compiler that knows it reads and writes many at once. steps: every how many
+    frames were written.
     INHERITS: frames that are copies give frames that are copies. tally: multiply-adds of each sample, if TALLY.
     """
     sample = tl.program_id(2)
@@ -211,7 +215,7 @@ def convolve(
     count = channels_out
     if OUT_CHANNELS > 1:
         _, divisor, _, _ = opened(out_weights + sample * out_row, OUT_CHANNELS)
-        count = (channels_out + divisor - 1) // divisor
+        count = (channels_out + divisor - 1) // divisor // OUT_UNIT * OUT_UNIT
     frame = tl.program_id(1) * step
     if (frame >= frames_out) | (first_filter >= count):
         return
@@ -224,7 +228,7 @@ def convolve(
     several = tl.full([], 0, tl.int1)
     if X_CHANNELS > 1:
         option, divisor, number, channel_total = opened(x_weights + sample * x_row, X_CHANNELS)
-        channels = (channels_in + divisor - 1) // divisor
+        channels = (channels_in + divisor - 1) // divisor // X_UNIT * X_UNIT
         w_first = weight + option * w_option
         several = several | (number > 1)
     if X_FRAMES > 1:
