@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.accuracy.intervals import Interval, interval
+from bench.accuracy.intervals import FEWER, Interval, interval
 from bench.inspection.store import Inspection
 from bench.report import text
 from bench.report.figures.picture import Picture, slug
 from bench.report.figures.style import LEADING, SERIES, SMALL, WIDTH, grid, place, sheet, wrapped
 from bench.report.figures.subject import Subject
-from bench.tables.analysis import FEWER, motion
+from bench.tables.analysis import motion
 from bench.tables.block import Block
 from bench.tables.runs import NotMeasuredError, Run
 
