@@ -115,26 +115,26 @@ def check(
         wrong = [Fault("broken", one.fault) for one in checked.values() if one.fault] + _copies(checked, {})
     else:
         wrong = [Fault("broken", fault) for fault in faults(dataset, progress)] if read else []
-    unopened = _unusable(dataset.left_out.unopened) if dataset.left_out else []
-    notes = [note for note in dataset.notes if not (unopened and note.startswith("left out "))]  # faults name all
-    return Report(dataset.name, held(dataset), {}, unopened + wrong, notes + _lacking(dataset))
+    unused = _unusable(dataset.faults, "broken")
+    notes = [note for note in dataset.notes if not (unused and note.startswith("left out "))]  # faults name all
+    return Report(dataset.name, held(dataset), {}, unused + wrong, notes + _lacking(dataset))
 
 
 def _built(builder: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
-    """The dataset, of a list also where it is too much at fault to be used, if the set has an option for that."""
+    """The dataset, also where it is too much at fault to be used, if the set has an option for that."""
     try:
         return builder(options=options)
-    except ListError as error:
+    except DataError as error:
         try:
             return builder(options=options | {"minimum_coverage": 0.0})
         except ListError:
             raise
-        except DataError:  # a set that is made of a list need not have the option
+        except DataError:  # not every set has the option, and it is not the cure for everything
             raise error from None
 
 
-def _unusable(faults: Sequence[DataError]) -> list[Fault]:
-    return [Fault(fault.kind if isinstance(fault, RowFault) else "malformed", str(fault)) for fault in faults]
+def _unusable(faults: Sequence[DataError], otherwise: str = "malformed") -> list[Fault]:
+    return [Fault(fault.kind if isinstance(fault, RowFault) else otherwise, str(fault)) for fault in faults]
 
 
 def _lacking(dataset: Dataset) -> list[str]:

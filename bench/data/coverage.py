@@ -34,14 +34,12 @@ class LeftOut:
     """The videos of a set that turned out unreadable while it was used: told once each, and never too many.
 
     listed: videos in the lists. usable: those that seemed so when the set was built. minimum: the share of the listed
-    ones that must stay. unopened: what was wrong with the others then. agreed: so many of the faults are known to all
-    processes.
+    ones that must stay. agreed: so many of the faults are known to all processes.
     """
 
     listed: int
     usable: int
     minimum: float
-    unopened: Sequence[DataError] = ()
     faults: dict[Path, str] = field(default_factory=dict)
     agreed: int = 0
 

@@ -145,7 +145,8 @@ def picture_dataset(
         raise DataError(f"{name}: short_side must be 1 or more, got {short_side}")
     rows = [row for part in parts for row in part]
     _check_once(rows)
-    usable, covered = _usable(rows, root, minimum_coverage)
+    usable, faults = _usable(rows, root, minimum_coverage)
+    covered = coverage(root, len(usable), faults, minimum_coverage, "pictures can be used")
     kept = [[row for row in part if row in usable] for part in parts]
     for part, title in zip(kept, ("training", "validation", "test"), strict=True):
         if not part:
@@ -153,7 +154,7 @@ def picture_dataset(
     content = [[(row.image, row.mask, row.group, usable[row]) for row in part] for part in kept]
     digest = hashlib.sha256(repr((content, list(classes), labels.tolist(), short_side)).encode()).hexdigest()
     train, validation, test = (PictureFiles(root, part, classes, labels, short_side) for part in kept)
-    return Dataset(name, 1, digest, train, validation, test, (*covered, *notes))
+    return Dataset(name, 1, digest, train, validation, test, (*covered, *notes), faults=faults)
 
 
 def inside(path: str, where: str, field: str) -> str:
@@ -321,15 +322,14 @@ def _check_once(rows: Sequence[Row]) -> None:
         seen[row.image] = row
 
 
-def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[dict[Row, Content], tuple[str, ...]]:
-    """The rows without a fault, with what tells their content, and the notes on coverage and on every other row."""
+def _usable(rows: Sequence[Row], root: Path, minimum_coverage: float) -> tuple[dict[Row, Content], list[DataError]]:
+    """The rows without a fault, with what tells their content, and what is wrong with every other row."""
     if not 0 <= minimum_coverage <= 1:
         raise DataError(f"minimum_coverage: must lie in 0..1, got {minimum_coverage:g}")
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
         found = list(pool.map(lambda row: _content_or_fault(row, root), rows))
     usable = {row: content for row, content in zip(rows, found, strict=True) if isinstance(content, tuple)}
-    faults = [fault for fault in found if isinstance(fault, DataError)]
-    return usable, coverage(root, len(usable), faults, minimum_coverage, "pictures can be used")
+    return usable, [fault for fault in found if isinstance(fault, DataError)]
 
 
 def _content_or_fault(row: Row, root: Path) -> Content | DataError:

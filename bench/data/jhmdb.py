@@ -133,7 +133,8 @@ def jhmdb(
     _check(frames, size, split, validation_share, minimum_coverage)
     root = (data_root or Path()) / path
     classes, listed = (_masked if _layout(root, layout) == "frames_masks" else _pickled)(root, split)
-    videos, notes = _usable(root, listed, minimum_coverage)
+    videos, faults = _usable(root, listed)
+    notes = _coverage(root, videos, faults, minimum_coverage)
     parts = _parts(videos, validation_share, seed)
     content = [(video.listed.name, video.size, video.shape, _plain(video.corners)) for video in videos]
     drawn = [part.tolist() for part in parts]
@@ -144,7 +145,8 @@ def jhmdb(
         if not len(rows):
             raise DataError(f"{root}: no video is left for the {name} split")
         splits.append(_split(f"jhmdb, {name}", [videos[row] for row in rows], classes, reader, frames, size))
-    return Dataset("jhmdb", REVISION, fingerprint, splits[0], splits[1], splits[2], (*notes, *_crossing(splits)))
+    notes = (*notes, *_crossing(splits))
+    return Dataset("jhmdb", REVISION, fingerprint, splits[0], splits[1], splits[2], notes, faults=faults)
 
 
 def _check(frames: int, size: int, split: int, validation_share: float, minimum_coverage: float) -> None:
@@ -292,22 +294,29 @@ def _tubes(file: Path, name: str, label: int, tubes: Any, resolution: Any) -> tu
 # --- from what is listed to splits
 
 
-def _usable(root: Path, listed: Sequence[Listed], minimum_coverage: float) -> tuple[list[Video], tuple[str, ...]]:
-    """The videos that can be used, and the notes on coverage, on every other video and on lost frames."""
+def _usable(root: Path, listed: Sequence[Listed]) -> tuple[list[Video], list[DataError]]:
+    """The videos that can be used, and what is wrong with every other one."""
     with ThreadPoolExecutor() as pool:  # opening waits for the disk
         found = list(pool.map(lambda one: _video_or_fault(root, one), listed))
-    videos = [video for video in found if isinstance(video, Video)]
-    faults = [f"left out {fault}" for fault in found if isinstance(fault, DataError)]
+    return [one for one in found if isinstance(one, Video)], [one for one in found if isinstance(one, DataError)]
+
+
+def _coverage(root: Path, videos: Sequence[Video], faults: Sequence[DataError], minimum: float) -> tuple[str, ...]:
+    """The notes on coverage, on every video that is left out and on lost frames.
+
+    Raises:
+        DataError: nothing is usable, or less than the share `minimum` of videos or frames.
+    """
+    listed = len(videos) + len(faults)
     kept, total = sum(len(video.corners) for video in videos), sum(video.total for video in videos)
-    notes = [f"coverage {len(videos)} of {len(listed)} videos, {kept} of their {total} frames"]
-    faults += [_shortened(video) for video in videos if len(video.corners) < video.total]
-    if not videos or len(videos) < minimum_coverage * len(listed) or kept < minimum_coverage * total:
-        first = f"; the first: {faults[0]}" if faults else ""
-        raise DataError(f"{root}: {notes[0]}, under the minimum coverage of {minimum_coverage:g}{first}")
-    notes += faults[:NAMED]
-    if len(faults) > NAMED:
-        notes.append(f"{len(faults) - NAMED} more videos left out or shortened")
-    return videos, tuple(notes)
+    covered = f"coverage {len(videos)} of {listed} videos, {kept} of their {total} frames"
+    lines = [f"left out {fault}" for fault in faults]
+    lines += [_shortened(video) for video in videos if len(video.corners) < video.total]
+    if not videos or len(videos) < minimum * listed or kept < minimum * total:
+        first = f"; the first: {lines[0]}" if lines else ""
+        raise DataError(f"{root}: {covered}, under the minimum coverage of {minimum:g}{first}")
+    more = [f"{len(lines) - NAMED} more videos left out or shortened"] if len(lines) > NAMED else []
+    return (covered, *lines[:NAMED], *more)
 
 
 def _shortened(video: Video) -> str:

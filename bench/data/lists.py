@@ -255,8 +255,10 @@ def _dataset(
         _check_parts(table, parts, origin, classes)
     except DataError as error:
         raise ListError(str(error), [*rows_at_fault, *faults]) from None
-    left_out = LeftOut(listed, len(table), minimum_coverage, unopened=faults)
-    return assembled(name, table, parts, root, reader, classes, flip=flip, notes=notes, left_out=left_out)
+    left_out = LeftOut(listed, len(table), minimum_coverage)
+    return assembled(
+        name, table, parts, root, reader, classes, flip=flip, notes=notes, left_out=left_out, faults=faults
+    )
 
 
 def assembled(
@@ -270,6 +272,7 @@ def assembled(
     flip: bool,
     notes: tuple[str, ...],
     left_out: LeftOut,
+    faults: Sequence[DataError],
     measured_by_map: bool = False,
 ) -> Dataset:
     """The dataset of a table with the columns path, label, group, bytes and attributes; `parts`: each row's split."""
@@ -292,7 +295,7 @@ def assembled(
         )
 
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Dataset(name, 1, fingerprint, split("train"), split("validation"), split("test"), notes, left_out)
+    return Dataset(name, 1, fingerprint, split("train"), split("validation"), split("test"), notes, left_out, faults)
 
 
 def class_order(label: str) -> tuple[bool, int, str]:

@@ -111,6 +111,7 @@ class Dataset:
     name: as on the command line. revision: raised by hand when the videos change.
     fingerprint: changes whenever any video, label or split changes.
     notes: shown with every result (coverage, broken files). left_out: what turned out unreadable since, if it may.
+    faults: what is wrong with each video or picture that its lists name and it does not hold.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Dataset:
     test: Split
     notes: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    faults: Sequence[DataError] = ()
 
     def all_notes(self) -> tuple[str, ...]:
         """The notes, and those on what turned out unreadable while the dataset was used."""

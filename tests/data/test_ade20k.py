@@ -9,6 +9,7 @@ from pictures import CMYK, GREYS, jpeg, png
 from refusals import refused
 
 from bench.data.ade20k import ade20k
+from bench.data.check import check
 
 IDS = np.arange(16 * 16).reshape(16, 16) % 151
 BASE = "ADEChallengeData2016"
@@ -141,6 +142,17 @@ def test_a_faulty_file_is_left_out_and_counted_down_to_the_minimum_coverage(list
     dataset = ade20k(data_root=listed, minimum_coverage=0.9)
     assert sum(sizes(dataset)) == 23 and message in dataset.notes[1]
     assert "minimum_coverage: must lie in 0..1" in refused(lambda: ade20k(data_root=listed, minimum_coverage=2))
+
+
+def test_the_check_tells_of_every_picture_that_cannot_be_used(root, tmp_path):
+    for number in (3, 7):
+        (root / "ade20k" / paths("training", number)[1]).unlink()
+    options = {"data_root": root, "frames": 1, "size": 64, "read": False, "cache": tmp_path, "workers": 0}
+    for more in ({"minimum_coverage": 0.9}, {}):  # without the option there is too little to train on
+        report = check("ade20k", options=more, **options)
+        assert [(fault.kind, "no such file" in fault.message) for fault in report.faults] == [("broken", True)] * 2
+        assert "coverage 43 of 45" in report.notes and not any(note.startswith("left out") for note in report.notes)
+        assert sum(part.rows for part in report.held) == 43
 
 
 def test_only_so_many_faults_are_named(root):

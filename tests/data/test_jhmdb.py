@@ -7,7 +7,7 @@ import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import av
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.io import savemat
 
 from bench.data import DataError, Dataset, safe_pickle
 from bench.data import jhmdb as module
+from bench.data.check import check
 from bench.data.jhmdb import PICKLE, jhmdb, read_masks
 from bench.data.safe_pickle import read_pickle
 
@@ -305,8 +306,12 @@ def test_a_malformed_line_of_a_split_is_refused(root: Path, line: str, words: st
 def test_a_listed_video_that_is_not_there_is_left_out(root: Path) -> None:
     file = root / "masks" / "splits" / f"{CLASSES[0]}_test_split1.txt"
     file.write_text(file.read_text() + "gone.avi 1\n")
-    note = get(root, minimum_coverage=0.9).notes[1]
-    assert note == f"left out {root / 'masks' / 'Rename_Images' / CLASSES[0] / 'gone'}: no such folder"
+    fault = f"{root / 'masks' / 'Rename_Images' / CLASSES[0] / 'gone'}: no such folder"
+    assert get(root, minimum_coverage=0.9).notes[1] == f"left out {fault}"
+    call: dict[str, Any] = {"data_root": root, "frames": 4, "size": 48, "read": False, "cache": root, "workers": 0}
+    report = check("jhmdb", options={"path": Path("masks")}, **call)
+    assert [(found.kind, found.message) for found in report.faults] == [("broken", fault)]
+    assert len(report.notes) == 1 and "coverage 12 of 13 videos" in report.notes[0]
     content = truth()
     content["train_videos"][0].append("kick_ball/gone")
     (root / "pickle" / PICKLE).write_bytes(dumped(content))

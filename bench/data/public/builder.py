@@ -74,6 +74,7 @@ def public(
         flip=SETS[name].flip if flip is None else flip,
         notes=(*notes, *tested, *found.notes, _drawn_note(parts, seed), *more),
         left_out=left_out,
+        faults=found.faults,
         measured_by_map=SETS[name].measured_by_map,
     )
 
