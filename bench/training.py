@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import distributed
-from bench.checkpoint import Checkpoint, Log, restore_random
+from bench.checkpoint import Checkpoint, CheckpointError, Log, restore_random
 from bench.data.sampling import Sampling, train_steps
 from bench.data.split import Split
 from bench.flow import Waiting, stage_batches
@@ -86,18 +86,27 @@ class _Course:
         self.at_stage, self.at_step = self.last.get("stage", 0), self.last.get("step", 0)
         self.state = dict(self.last.get("state", {}))
         self.accumulate = int(self.state.pop(ACCUMULATE, self.recipe.accumulate))
+        self.views = [stage.view(self.split) for stage in self.stages]
+        self.sizes = [train_steps(view, self.recipe.batch) for view in self.views]
+        self._check_position()
         self.log = Log(self.folder / "log.jsonl", self.at_stage, self.at_step)
         if self.at_stage == len(self.stages):  # to the end already
             restore_random(self.last["random"])
             return self.accumulate
-        self.views = [stage.view(self.split) for stage in self.stages]
-        self.sizes = [train_steps(view, self.recipe.batch) for view in self.views]
         self.saved, self.ran, self.waiting = time.monotonic(), 0, Waiting()
         if all(self._stage(number) for number in range(self.at_stage, len(self.stages))):
             self.checkpoint.save(self.method, len(self.stages), 0, {ACCUMULATE: self.accumulate})
             self.waiting.tell()
         distributed.wait()
         return self.accumulate
+
+    def _check_position(self) -> None:
+        """Refuses a checkpoint that stands where this course does not lead, as one of an earlier version may."""
+        steps = [size * stage.epochs for size, stage in zip(self.sizes, self.stages, strict=True)]
+        known = dict(enumerate([*steps, 0]))
+        if not 0 <= self.at_step <= known.get(self.at_stage, -1):
+            place = f"step {self.at_step} of stage {self.at_stage}, where the stages have {steps} steps"
+            raise CheckpointError(f"{self.checkpoint.path}: stands at {place}; delete it to start anew")
 
     def _stage(self, number: int) -> bool:
         """Runs one stage, or what is left of it; whether it came to its end."""

@@ -111,6 +111,20 @@ def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:
         Checkpoint(other).load(method("r2plus1d_18"))
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("stage", "step"), [(0, 10**6), (0, -1), (-1, 0), (7, 0), (1, 1)])
+def test_a_checkpoint_at_no_place_of_the_course_is_refused_and_the_log_kept(
+    stage: int, step: int, tmp_path: Path
+) -> None:
+    recipe = Recipe(epochs=1, batch=8)
+    train(method("r2plus1d_18"), ToySplit(), Sampling(), recipe, 0, tmp_path, log_every=1)
+    log = (tmp_path / "log.jsonl").read_bytes()
+    Checkpoint(tmp_path / "checkpoint.pt").save(method("r2plus1d_18"), stage, step, {})
+    with pytest.raises(CheckpointError, match=rf"checkpoint\.pt: stands at step {step} of stage {stage}, .*start anew"):
+        train(method("r2plus1d_18"), ToySplit(), Sampling(), recipe, 0, tmp_path, log_every=1)
+    assert log and (tmp_path / "log.jsonl").read_bytes() == log
+
+
 def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     one = method("r2plus1d_18")
     with pytest.raises(TrainingError, match=r"stage train, step .*not finite"):
