@@ -6,12 +6,14 @@ decisions, each dealt to another clip: the same decisions as often, at exactly t
 
 Where several options are open side by side, each with a weight (VA-RED²), the network knows no other weights than the
 learned ones. There "all" opens whatever any clip opens, "fixed" what most clips open, both at the mean weight of the
-clips that open it, and "random" deals the learned weights of each decision point to the clips on their own.
+clips that open it, and "random" deals the learned weights of each decision point to the clips on their own. So the
+weights, which are worth something by themselves, are dealt too. opened: only which options are open is another clip's;
+they keep the weight that the clip at hand gives them, those that it closes itself the mean weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,26 @@ CLIPS = 2000  # of the test set that controls are scored on: an interval of abou
 HABITS = 512  # validation clips that the habits of a policy are taken from
 MOVES = 801  # degrees by which the habits are moved on trial
 SHARES = 401  # of clips, on trial, that must open what is opened for all
+
+
+class Opened(Forced):
+    """Which options are open is forced, where several are side by side; what they weigh is each sample's own.
+
+    mean: at each point the weight of each option (options,), for samples that would close it.
+    """
+
+    def __init__(self, trace: Trace, mean: Mapping[str, Tensor]) -> None:
+        super().__init__({point: (rows > 0).to(rows) for point, rows in trace.items()})
+        self.mean = mean
+
+    def decide(self, point: str, learned: Tensor) -> Tensor:
+        """The weights `learned`, of the options that are open in the stored rows."""
+        own = torch.where(learned > 0, learned, self.mean[point].to(learned))
+        return own * super().decide(point, learned)
+
+    def rows(self, index: Tensor) -> Opened:
+        """The rows of the samples `index`."""
+        return Opened(super().rows(index).trace, self.mean)
 
 
 def steps(weights: Tensor) -> Tensor:
@@ -63,6 +85,11 @@ def side_by_side(trace: Trace) -> bool:
     return any(bool(((weights != 0) & (weights != 1)).any() | (weights.sum(1) > 1).any()) for weights in chosen)
 
 
+def mean_weights(weights: Tensor) -> Tensor:
+    """Of decisions (B, options): each option's mean weight where it is open, 0 where it never is."""
+    return weights.sum(0) / (weights > 0).sum(0).clamp(min=1)
+
+
 def usual(method: Method, trace: Trace, macs: float | None) -> Forced:
     """One choice for all samples of a method whose options are open side by side; `macs` None: whatever is ever open.
 
@@ -73,7 +100,7 @@ def usual(method: Method, trace: Trace, macs: float | None) -> Forced:
     choices = {}
     for point, weights in trace.items():
         often = (weights > 0).float().mean(0)
-        mean = weights.sum(0) / (weights > 0).sum(0).clamp(min=1)
+        mean = mean_weights(weights)
         opened = (often >= shares.clamp(max=float(often.max()))) & (often > 0)
         choices[point] = opened * mean
     nearest = 0 if macs is None else int((method.account(choices).double() - macs).abs().argmin())
@@ -121,6 +148,9 @@ def controls(method: Method, dataset: Dataset, sampling: Sampling, clips: int) -
         makers["all"] = lambda: usual(method, seen.trace, None)
         makers["random"] = lambda: dealt(learned.trace, rows, videos, together=False)
         makers["fixed"] = lambda: usual(method, seen.trace, mean)
+        makers["opened"] = lambda: Opened(
+            dealt(learned.trace, rows, videos).trace, {point: mean_weights(own) for point, own in learned.trace.items()}
+        )
     table, missing, right = pd.DataFrame({"index": rows}), {}, scoring_of(dataset.test).main
     for name, make in makers.items():
         try:
@@ -140,8 +170,10 @@ def _hold(method: Method, found: Followed, policy: Forced) -> None:
     Raises:
         ValueError: it is something else: no control.
     """
-    forced = policy.rows(torch.from_numpy(found.rows)).trace
-    if points := unheeded(method, {point: kept(rows) for point, rows in forced.items()}, found.trace):
+    forced, followed = policy.rows(torch.from_numpy(found.rows)).trace, found.trace
+    if isinstance(policy, Opened):
+        followed = {point: (rows > 0).to(rows) for point, rows in followed.items()}
+    if points := unheeded(method, {point: kept(rows) for point, rows in forced.items()}, followed):
         raise ValueError(f"the method does not follow the decisions forced at {points[0]!r}")
     wrong = int((method.account(forced) != torch.from_numpy(found.cost)).sum())
     if wrong:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from toys import ToySplit
 
-from bench.controls import controls, dealt, habits, side_by_side, steps, usual
+from bench.controls import Opened, controls, dealt, habits, side_by_side, steps, usual
 from bench.data import Dataset
 from bench.data.sampling import Sampling
 from bench.method import InputSpec, Method, Prediction, Recipe, Stage, Trace
@@ -97,6 +97,41 @@ def test_options_open_side_by_side_keep_their_learned_weights() -> None:
     assert torch.allclose(everything["second"], torch.tensor([[0.9, 0.4]]))
     dear_once = usual(Bright(), trace, DEAR + CHEAP).trace
     assert bool(dear_once["first"][0, 0] > 0) and not bool(dear_once["second"][0, 0] > 0)
+
+
+def test_what_others_open_keeps_the_weights_of_the_clip_at_hand() -> None:
+    policy = Opened({"p": torch.tensor([[0.9, 0.0], [0.9, 0.8], [0.0, 0.8]])}, {"p": torch.tensor([0.5, 0.25])})
+    learned = torch.tensor([[0.7, 0.1], [0.0, 0.2], [0.3, 0.0]])
+    assert policy.decide("p", learned).tolist() == torch.tensor([[0.7, 0.0], [0.5, 0.2], [0.0, 0.25]]).tolist()
+    assert policy.rows(torch.tensor([2])).decide("p", learned[:1]).tolist() == torch.tensor([[0.0, 0.1]]).tolist()
+
+
+class Weighing(Bright):
+    """Its options have weights, which name the class; which of them are open tells the class to nobody."""
+
+    def forward(self, sample: Tensor, policy: Policy | None = None) -> Prediction:
+        level = sample.mean((1, 2, 3, 4))
+        label = (level > -1.2).long() + (level > 0.2).long()
+        weight = 0.25 * (1 + label)[:, None]
+        odd = (sample[:, 0, 0, 0, 0] * 1e4).long() % 2
+        first = weight * torch.where(odd[:, None] == 0, torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0]))
+        policy = policy or Learned()
+        trace = {"first": policy.decide("first", first), "second": policy.decide("second", weight * torch.ones(1, 2))}
+        said = (4 * trace["first"][:, 1]).round().long() - 1
+        return Prediction(self.account(trace), trace, logits=nn.functional.one_hot(said.clamp(0, 2), 3).float())
+
+
+def test_of_weights_that_matter_the_control_that_keeps_them_loses_nothing() -> None:
+    split = ToySplit(120)
+    data = Dataset("toy", 1, "f", split, split, split)
+    table, missing = controls(Weighing(), data, Sampling(), 60)
+    assert not missing and table["control.shuffled.clip_1"].mean() < 0.7
+    assert (table["control.opened.clip_1"] == 1).all()
+    assert table["control.opened.cost"].to_numpy().tolist() == table["control.shuffled.cost"].to_numpy().tolist()
+    assert table["control.opened.cost"].nunique() == 2
+    assert (
+        "control.opened.cost" not in controls(Bright(), Dataset("toy", 1, "f", split, split, split), Sampling(), 60)[0]
+    )
 
 
 def test_decisions_dealt_apart_keep_each_points_share_and_break_them_up() -> None:

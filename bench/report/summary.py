@@ -33,9 +33,9 @@ QUESTIONS = {
 _NOTES = {
     "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
     "controls": "Controls of VA-RED² deal the weights of open options along with the decisions, and a network may fail"
-    " by these alone. It can fail under decisions of a kind it never met in training, even if its own decisions do"
-    " not depend on the clip. Gains over such a control say little; where they are of single elements and the control's"
-    " of whole layers, they are counted as open.",
+    " by these alone; where “own weights” stands, only which options are open is dealt. A network can fail under"
+    " decisions of a kind it never met in training, even if its own do not depend on the clip. Gains over such a"
+    " control say little; where they are of single elements and the control's of whole layers, they count as open.",
 }
 """What is to be known of a question's findings."""
 

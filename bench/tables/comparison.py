@@ -39,6 +39,7 @@ CONTROLS = {
     "random": "random decisions, about the same cost",
     "fixed": "one fixed choice, nearest cost",
     "shuffled": "learned decisions of other clips",
+    "opened": "options that other clips open, own weights",
 }
 
 
