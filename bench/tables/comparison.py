@@ -49,7 +49,7 @@ class Control:
 
     right: how many are right, %, by the figure `of`. gain: that of the learned policy minus the control's, points,
     paired. cost: the control's average cost over the learned policy's. verdict: whether the learned policy is better.
-    reason: why there is none.
+    reason: why there is none. seeds: those of the method that it was scored on.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Control:
     cost: float = float("nan")
     verdict: Verdict = "not run"
     reason: str = ""
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def _control(runs: Sequence[Run], name: str) -> Control:
     verdict, reason = _verdict(gain, float(cost / base), len(scored))
     if name != "all" and verdict in ("holds", "too few seeds, within") and (doubt := _doubt(scored)):
         verdict, reason = "inconclusive", "; ".join(filter(None, (reason, doubt)))
-    return Control(CONTROLS[name], RIGHT[column], right, gain, float(cost / base), verdict, reason)
+    if len(scored) < len(runs):
+        reason = "; ".join(filter(None, (reason, f"scored on {len(scored)} of {len(runs)} seeds")))
+    return Control(CONTROLS[name], RIGHT[column], right, gain, float(cost / base), verdict, reason, len(scored))
 
 
 def _doubt(runs: Sequence[Run]) -> str:

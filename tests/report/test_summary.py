@@ -98,12 +98,12 @@ def test_everything_open_is_no_decision_about_the_clip(tmp_path: Path) -> None:
     records(tmp_path)
     content = gather(published(), [("runs", tmp_path)])
     (block, frames, lines), gain = content.compared[0], Interval(1.0, 0.5, 1.5)
-    controls = [Control(CONTROLS[name], "clip-1", gain, gain, 0.9, "holds") for name in ("all", "shuffled")]
+    controls = [Control(CONTROLS[name], "clip-1", gain, gain, 0.9, "holds", seeds=2) for name in ("all", "shuffled")]
     compared = [(block, frames, [replace(lines[0], controls=controls)])]
     asked = {question.id: question for question in summary(replace(content, compared=compared))}
     assert [found.text for found in asked["controls"].findings] == ["8 frames: better than " + CONTROLS["shuffled"]]
     assert asked["controls"].findings[0].margin.endswith("the control at 0.90 of its cost")
-    assert asked["controls"].findings[0].on == f"{block.dataset}{block.part}, profile {block.name}, 3 seeds"
+    assert asked["controls"].findings[0].on == f"{block.dataset}{block.part}, profile {block.name}, 2 seeds"
 
 
 def test_a_speed_of_folds_says_in_which_it_was_timed(tmp_path: Path) -> None:

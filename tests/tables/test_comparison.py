@@ -14,7 +14,7 @@ from bench.accuracy.pooled import pooled_interval
 from bench.accuracy.segmentation import counts
 from bench.records import Cost, Figure, Record, Store, read_record
 from bench.tables.blocks import blocks
-from bench.tables.comparison import accuracies, compare, frames
+from bench.tables.comparison import CONTROLS, accuracies, compare, frames
 from bench.tables.timings import timings
 
 VIDEOS = 400
@@ -53,6 +53,17 @@ def template() -> Record:
 
     records = map(read_record, sorted((published().parent / "measured").glob("*.json")))
     return next(record for record in records if record.identity.profile == "digits")
+
+
+def test_a_control_that_only_some_seeds_have_is_of_those(tmp_path: Path, template: Record) -> None:
+    for seed in range(3):
+        table = samples(0.8, 0.4, seed)
+        without = table.drop(columns=["control.random.clip_1", "control.random.cost"])
+        store(tmp_path, template, table if seed else without, seed)
+    (block,) = blocks([("here", tmp_path)])
+    (line,) = compare(block, 8)
+    (control,) = (control for control in line.controls if control.name == CONTROLS["random"])
+    assert (line.seeds, control.seeds, control.reason) == (3, 2, "2 of at least 3 seeds; scored on 2 of 3 seeds")
 
 
 @pytest.mark.parametrize(("control", "verdict"), [(0.4, "holds"), (0.8, "inconclusive"), (0.98, "does not hold")])
