@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -159,10 +160,19 @@ def test_key_frames_stand_beside_their_floor(content: Content, page: str) -> Non
 
 def test_what_was_not_run_is_named_with_its_reason(content: Content, page: str) -> None:
     end = page[page.index("## What was not run") :]
-    assert "Table 8" in end and "nothing was run with 32 frames" in end and "not timed on any device yet" in end
+    assert "Table 8" in end and "nothing was run with 32 frames" in end
     for line in end.splitlines():
         if line.startswith("- "):
             assert re.fullmatch(r"- .+: \S.*", line), line
+
+
+@pytest.mark.parametrize("id", TIMED)
+def test_what_was_not_timed_is_named_with_its_command(id: str, tmp_path: Path) -> None:
+    joined = table(gather(published(), [("none", tmp_path)]), id)
+    printed = [row.id for row in joined.table.rows if joined.table.value(row.id, "speed") is not None]
+    assert printed
+    for row in printed:
+        assert joined.untimed[row] == f"not timed on any device yet: speed --table {id} --row {row}"
 
 
 def test_floors_stand_beside_results_of_the_same_data_alone(content: Content) -> None:
