@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.inspection.store import Inspection, inspections
 from bench.report.logs import Log, logs
+from bench.tables.beside import Beside
 from bench.tables.block import Block
 from bench.tables.blocks import blocks, origins
 from bench.tables.comparison import Line, compare, frames
@@ -16,10 +17,10 @@ from bench.tables.join import Joined, join
 from bench.tables.newcomer import with_method
 from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
-from bench.tables.starts import by_start
+from bench.tables.starts import by_start, gains
 from bench.tables.static_costs import CostLine, cost_lines, reference
 from bench.tables.timings import Timing, timings
-from bench.tables.undecided import Undecided, undecided
+from bench.tables.undecided import undecided
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Content:
 
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
     measures them. compared: where several methods were run on the same data at as many frames. undecided: main rows
-    beside what decides nothing. floors: what these data give without a network. speeds: the timings as lines. costs: of
-    static networks. inspections: of trained networks, one a run. logs: of training, by the path of the record's file;
-    undrawn: what is wrong with those that cannot be drawn. left_out: what is wrong with each broken file.
-    names: of the stores' folders, as `bench.tables.blocks.origins` has them. highlight: the name of a method that is
+    beside what decides nothing. gains: what started from stored weights beside itself from weights as drawn. floors:
+    what these data give without a network. speeds: the timings as lines. costs: of static networks. inspections: of
+    trained networks, one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those
+    that cannot be drawn. left_out: what is wrong with each broken file. names: of the stores' folders, as
+    `bench.tables.blocks.origins` has them. highlight: the name of a method that is
     marked, "" for none.
     """
 
@@ -39,7 +41,8 @@ class Content:
     timed: Sequence[Timing]
     joined: Sequence[Joined]
     compared: Sequence[tuple[Block, int, Sequence[Line]]] = ()
-    undecided: Sequence[Undecided] = ()
+    undecided: Sequence[Beside] = ()
+    gains: Sequence[Beside] = ()
     floors: Sequence[tuple[Block, int, Sequence[Floor]]] = ()
     speeds: Sequence[SpeedLine] = ()
     costs: Sequence[CostLine] = ()
@@ -77,6 +80,7 @@ def gather(
         [join(table, found, timed) for table in tables],
         compared=[entry for entry in lines if len(entry[2]) > 1],
         undecided=[] if only else [one for block in found if not block.smoke for one in undecided(block, tables)],
+        gains=[] if only else [*gains(found)],
         floors=[(block, count, floors(block, count, rules, own)) for block, count, own in _own(lines)],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
         costs=cost_lines(tables, reference(published)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bench.report import text
 from bench.report.content import Content
 from bench.report.views.printed import anchor, claim_key, compared, label
+from bench.tables.beside import Beside
 from bench.tables.block import Block
 from bench.tables.claims import ClaimResult, Judged
 from bench.tables.comparison import CONTROLS, TOLERANCE, described
@@ -26,12 +27,14 @@ QUESTIONS = {
     "controls": "Are the decisions about the clip?",
     "others": "Against other methods",
     "parts": "Its parts, options and losses",
+    "starts": "Does starting from stored weights help?",
     "analysis": "Redundancy of features",
 }
 """The questions in the order of the page."""
 
 _NOTES = {
     "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
+    "starts": "Our own question: beside the same networks from weights as drawn, seed by seed, all else the same.",
     "controls": "Controls of VA-RED² deal the weights of open options along with the decisions, and a network may fail"
     " by these alone; where “own weights” stands, only which options are open is dealt. A network can fail under"
     " decisions of a kind it never met in training, even if its own do not depend on the clip. Gains over such a"
@@ -113,7 +116,7 @@ def summary(content: Content) -> list[Question]:
             for finding in [*_at_points(joined.table, result), *lines]:
                 key = (*claim_key(joined.table, result.claim), finding.figure, finding.interval, finding.on)
                 found[_question(joined.table, result.claim)].setdefault(key, finding)
-    for id, finding in [*_beside_undecided(content), *_controlled(content)]:
+    for id, finding in [*_own_claims(content), *_controlled(content)]:
         found[id][finding.text, finding.subject, finding.on] = finding
     told = {id: sorted(findings.values(), key=_rank) for id, findings in found.items()}
     return [Question(id, title, told[id]) for id, title in QUESTIONS.items() if told[id]]
@@ -208,29 +211,34 @@ def _finding(
     )
 
 
-def _beside_undecided(content: Content) -> Iterator[tuple[str, Finding]]:
-    """Whether what decides is at least as accurate as what costs about as much and decides nothing."""
+def _own_claims(content: Content) -> Iterator[tuple[str, Finding]]:
+    """What no table claims: of what decides beside what decides nothing, and of a start from stored weights."""
     for one in content.undecided:
-        found, ratio = one.judgement.interval, one.cost.interval
-        assert found is not None and ratio is not None
-        cost = f"{text.fixed(ratio.value)} of the cost" + (f" ({told})" if (told := text.between(ratio, 3)) else "")
-        finding = Finding(
-            text=f"at least as accurate as {described(one.other.method, one.other.options)}",
-            subject=described(one.own.method, one.own.options),
-            method=one.own.method,
-            verdict=one.judgement.verdict,
-            figure=text.with_unit(found.value, one.claim),
-            interval=text.bounds(found, one.claim),
-            margin=f"{text.margin(one.claim)}, at {cost}",
-            on=_on(one.block, one.judgement.seeds),
-            link="comparison",
-            place="Comparison",
-            reason=one.judgement.reason,
-            seeds=one.judgement.seeds,
-            block=one.block.name,
-            superseded=one.block.superseded(one.own.method, one.revision),
-        )
-        yield "pays", finding
+        yield "pays", _beside(one, f"at least as accurate as {described(one.other.method, one.other.options)}")
+    for one in content.gains:
+        yield "starts", _beside(one, f"{text.frames(one.own.frames)}: more accurate than from weights as drawn")
+
+
+def _beside(one: Beside, claimed: str) -> Finding:
+    found, ratio = one.judgement.interval, one.cost.interval
+    assert found is not None and ratio is not None
+    cost = f"{text.fixed(ratio.value)} of the cost" + (f" ({told})" if (told := text.between(ratio, 3)) else "")
+    return Finding(
+        text=claimed,
+        subject=described(one.own.method, one.own.options),
+        method=one.own.method,
+        verdict=one.judgement.verdict,
+        figure=text.with_unit(found.value, one.claim),
+        interval=text.bounds(found, one.claim),
+        margin=f"{text.margin(one.claim)}, at {cost}",
+        on=_on(one.block, one.judgement.seeds),
+        link="comparison",
+        place="Comparison",
+        reason=one.judgement.reason,
+        seeds=one.judgement.seeds,
+        block=one.block.name,
+        superseded=one.block.superseded(one.own.method, one.revision),
+    )
 
 
 def _controlled(content: Content) -> Iterator[tuple[str, Finding]]:

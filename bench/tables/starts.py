@@ -1,14 +1,16 @@
-"""Blocks apart by what their networks started from: weights as drawn, or stored ones."""
+"""Blocks apart by what their networks started from: weights as drawn, or stored ones; and what a start gains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.registry import WEIGHTS
+from bench.tables.beside import Beside, beside
 from bench.tables.block import Block
 from bench.tables.blocks import share
-from bench.tables.runs import Run
+from bench.tables.runs import Run, by_form
+from bench.tables.schema import Experiment
 
 
 def by_start(found: Sequence[Block]) -> list[Block]:
@@ -21,6 +23,30 @@ def by_start(found: Sequence[Block]) -> list[Block]:
     parts = [part for block in found for part in _parts(block)]
     share(parts)
     return parts
+
+
+def gains(found: Sequence[Block]) -> Iterator[Beside]:
+    """Every method that started from stored weights beside itself from weights as drawn, where all else is the same.
+
+    Raises:
+        RecordError: a per-video file is missing or not the one that was recorded.
+    """
+    for block, drawn in _twins([block for block in found if not block.smoke]):
+        for run, *_ in by_form(run for run in block.runs if run.record.status == "done"):
+            who = run.record.identity
+            options = {name: value for name, value in who.options.items() if name != WEIGHTS}
+            asked = Experiment.model_construct(method=who.method, options=options, frames=who.frames)
+            if told := beside(">", block, asked, drawn, asked):
+                yield told
+
+
+def _twins(found: Sequence[Block]) -> Iterator[tuple[Block, Block]]:
+    """Blocks of stored weights, each with that of weights as drawn."""
+    bare = [replace(block, runs=[], shared={}, starts={}) for block in found]
+    for block, own in zip(found, bare, strict=True):
+        for other, kin in zip(found, bare, strict=True):
+            if block.starts and not other.starts and own == kin:
+                yield block, other
 
 
 def _parts(block: Block) -> list[Block]:

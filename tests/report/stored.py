@@ -1,6 +1,7 @@
 """Records and timings as tests of the report need them, with names that do harm where they are not escaped."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ NASTY = "digits <script>alert(1)</script> | & co"
 
 
 def write(
-    folder: Path, method: str, options: dict[str, int], seed: int, cost: int, revision: int = 1, frames: int = 8
+    folder: Path, method: str, options: dict[str, Any], seed: int, cost: int, revision: int = 1, frames: int = 8
 ) -> None:
     identity = Identity(
         method=method,

@@ -75,6 +75,17 @@ def test_a_claim_is_told_once_from_the_latest_records_and_once_a_machine(tmp_pat
     assert found["faster"].tally == {"holds": 3} and "controls" not in found
 
 
+def test_what_a_start_from_stored_weights_gains_has_a_question_of_its_own(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path / "runs", "i3d", {}, seed, 10**9)
+        write(tmp_path / "runs", "i3d", {"weights": f"sha256:{'a' * 64}"}, seed, 9 * 10**8)
+    (question,) = summary(gather(published(), [("runs", tmp_path / "runs")]))
+    (finding,) = question.findings
+    assert (question.id, finding.verdict, finding.block) == ("starts", "does not hold", "quick (from weights aaaaaa)")
+    assert finding.text == "8 frames: more accurate than from weights as drawn"
+    assert finding.figure.endswith("0.00 points") and "at 0.900 of the cost" in finding.margin
+
+
 def test_what_a_later_revision_supersedes_is_told_and_not_counted(tmp_path: Path) -> None:
     """An earlier revision, stored apart since its recipe was another one."""
     records(tmp_path / "runs")

@@ -18,7 +18,7 @@ from bench.tables.blocks import blocks
 from bench.tables.join import Joined, join
 from bench.tables.newcomer import is_new, with_method
 from bench.tables.paths import published
-from bench.tables.starts import by_start
+from bench.tables.starts import by_start, gains
 from bench.tables.timings import timings
 
 ONE, OTHER = (f"sha256:{letter * 64}" for letter in "ab")
@@ -46,6 +46,24 @@ def test_a_row_is_measured_beside_the_network_that_started_alike(write, tmp_path
     ratios = [one.judgement.interval.value for one in claim.latest if one.judgement.interval]
     assert [round(ratio, 9) for ratio in ratios] == [0.5, 0.6]
     assert [len(row.block.own) for row in (drawn, stored)] == [6, 6]  # none is counted twice
+
+
+def test_a_start_is_held_against_weights_as_drawn_where_all_else_is_the_same(write, tmp_path: Path) -> None:
+    """By the seeds that both have; not against another setting, nor where only one of the two was run."""
+    half = {"clip_1": [0.0, 1.0] * 20}
+    for seed in range(3):
+        write(half, seed=seed)
+        write({"cost": 9 * 10**8}, options={"weights": ONE}, seed=seed)
+        write({"cost": 8 * 10**8, **half}, method=DYNAMIC, options={**SPACE, "weights": ONE}, seed=seed)
+        write(half, seed=seed, profile="q")
+    write({"cost": 10}, options={"weights": ONE}, seed=7)
+    write(half, method="i3d", profile="q", setting="other")
+    write(method="i3d", profile="q", options={"weights": ONE})
+    (told,) = gains(by_start(blocks([("runs", tmp_path / "runs")])))
+    assert (told.own.method, told.own.options, told.block.name) == (STATIC, {}, "p (from weights aaaaaa)")
+    found, cost = told.judgement, told.cost.interval
+    assert found.interval and cost and (round(found.interval.value, 9), round(cost.value, 9)) == (50.0, 0.9)
+    assert (found.verdict, found.seeds) == ("holds", 3)
 
 
 def test_networks_with_one_start_each_are_together_and_where_one_has_several_each_start_is_apart(

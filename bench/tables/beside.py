@@ -1,0 +1,48 @@
+"""A method beside another on the same data: the suite's own claims, which no table prints, judged as all claims are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.tables.block import Block
+from bench.tables.comparison import accuracies
+from bench.tables.schema import Claim, Experiment, Relation
+from bench.tables.verdicts import Judgement, judge
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was found of `own`, in `block`, beside another method or itself in another block.
+
+    claim, judgement: of its accuracy minus the other's. cost: of its own over the other's.
+    """
+
+    block: Block
+    own: Experiment
+    revision: int
+    other: Experiment
+    claim: Claim
+    judgement: Judgement
+    cost: Judgement
+
+
+def beside(relation: Relation, block: Block, own: Experiment, where: Block, other: Experiment) -> Beside | None:
+    """Whether `own` of a block is as much more accurate than `other` of the block `where`; None without a common seed.
+
+    Raises:
+        RecordError: a per-video file is missing or not the one that was recorded.
+    """
+    revision, latest = block.latest(own), where.latest(other)
+    if revision is None or latest is None:
+        return None
+    runs, others = block.done(own, revision), where.done(other, latest)
+    claim, cost = _claim(accuracies(block)[0], relation, 0.0), _claim("cost_ratio", "<=", 1.0)
+    found = judge(claim, runs, others)
+    if found.interval is None:
+        return None
+    return Beside(block, own, revision, other, claim, found, judge(cost, runs, others))
+
+
+def _claim(statistic: str, relation: Relation, margin: float) -> Claim:
+    told = {"id": "", "kind": "accuracy", "row": "", "against": "", "text": ""}
+    return Claim.model_validate({**told, "statistic": statistic, "relation": relation, "margin": margin})
