@@ -20,9 +20,22 @@ def by_start(found: Sequence[Block]) -> list[Block]:
     without one, has one start, those of stored weights are one block; where any has several, nothing tells which of
     them go together, and each start is one.
     """
-    parts = [part for block in found for part in _parts(block)]
+    parts = _apart([part for block in found for part in _parts(block)])
     share(parts)
     return parts
+
+
+def _apart(parts: Sequence[Block]) -> list[Block]:
+    """Without those of stored weights all of whose runs another one has too.
+
+    Several settings of a method have the runs of its static network in common.
+    """
+    held = [{(part.store, one.path) for run in part.runs for one in run.parts} for part in parts]
+
+    def again(number: int) -> bool:
+        return held[number] in held[:number] or any(held[number] < other for other in held)
+
+    return [part for number, part in enumerate(parts) if not (part.starts and again(number))]
 
 
 def gains(found: Sequence[Block]) -> Iterator[Beside]:

@@ -66,6 +66,16 @@ def test_a_start_is_held_against_weights_as_drawn_where_all_else_is_the_same(wri
     assert (found.verdict, found.seeds) == ("holds", 3)
 
 
+def test_a_start_that_a_block_before_has_all_runs_of_is_told_once(write, tmp_path: Path) -> None:
+    """The static network, which settings of the method do not touch, stands in the block of each of them."""
+    for setting, options in (("a", {"weights": ONE}), ("a", {}), ("b", {})):
+        write(options=options)
+        write(method=DYNAMIC, options={**SPACE, **options}, method_setting=setting)
+    found = by_start(blocks([("runs", tmp_path / "runs")]))
+    assert sorted(len(block.runs) for block in found) == [2, 2, 2]
+    assert [told.own.method for told in gains(found)] == [STATIC, DYNAMIC]
+
+
 def test_networks_with_one_start_each_are_together_and_where_one_has_several_each_start_is_apart(
     write, tmp_path: Path
 ) -> None:
