@@ -38,14 +38,14 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize("line", commands())
 def test_a_planned_command_can_be_given(line: str) -> None:
     name, asked = parsed(line)
-    assert name in {"speed", "reproduce", "floor", "report"}
+    assert name in {"speed", "reproduce", "floor", "report", "train", "export"}
     if name == "speed" and asked["table"]:
         quick = profiles.load(asked["profile"])
         jobs = published_jobs(asked["table"], asked["row"], Setting(quick, 8, precision=asked["precision"]))
         assert jobs and all(job.setting.row for job in jobs)
     if name == "reproduce":
         assert plan(profiles.load(asked["profile"]), asked["table"], asked["method"])
-    if name == "floor":
+    if name in {"floor", "train", "export"}:
         assert profiles.load(asked["profile"]).frames
 
 
