@@ -33,8 +33,7 @@ class Content:
     what these data give without a network. speeds: the timings as lines. costs: of static networks. inspections: of
     trained networks, one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those
     that cannot be drawn. left_out: what is wrong with each broken file. names: of the stores' folders, as
-    `bench.tables.blocks.origins` has them. highlight: the name of a method that is
-    marked, "" for none.
+    `bench.tables.blocks.origins` has them. highlight: the name of a method that is marked, "" for none.
     """
 
     found: Sequence[Block]
