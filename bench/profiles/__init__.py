@@ -62,12 +62,14 @@ class Chosen(Strict):
     """A method with options. frames: of a clip, the profile's first if none are given.
 
     undecided: whether it decides nothing and costs about as much as the last of the main rows, held against it.
+    ablation: whether it is the last of the main rows without a part of it, held against that and the first.
     """
 
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     frames: Annotated[int, Field(ge=1)] | None = None
     undecided: bool = False
+    ablation: bool = False
 
 
 class Fitted(Strict):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.inspection.store import Inspection, inspections
 from bench.report.logs import Log, logs
+from bench.tables.ablations import ablated
 from bench.tables.beside import Beside
 from bench.tables.block import Block
 from bench.tables.blocks import blocks, origins
@@ -29,11 +30,12 @@ class Content:
 
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
     measures them. compared: where several methods were run on the same data at as many frames. undecided: main rows
-    beside what decides nothing. gains: what started from stored weights beside itself from weights as drawn. floors:
-    what these data give without a network. speeds: the timings as lines. costs: of static networks. inspections: of
-    trained networks, one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those
-    that cannot be drawn. left_out: what is wrong with each broken file. names: of the stores' folders, as
-    `bench.tables.blocks.origins` has them. highlight: the name of a method that is marked, "" for none.
+    beside what decides nothing. ablated: main rows beside what lacks a part of them. gains: what started from stored
+    weights beside itself from weights as drawn. floors: what these data give without a network. speeds: the timings
+    as lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the path
+    of the record's file; undrawn: what is wrong with those that cannot be drawn. left_out: what is wrong with each
+    broken file. names: of the stores' folders, as `bench.tables.blocks.origins` has them. highlight: the name of a
+    method that is marked, "" for none.
     """
 
     found: Sequence[Block]
@@ -41,6 +43,7 @@ class Content:
     joined: Sequence[Joined]
     compared: Sequence[tuple[Block, int, Sequence[Line]]] = ()
     undecided: Sequence[Beside] = ()
+    ablated: Sequence[Beside] = ()
     gains: Sequence[Beside] = ()
     floors: Sequence[tuple[Block, int, Sequence[Floor]]] = ()
     speeds: Sequence[SpeedLine] = ()
@@ -79,6 +82,7 @@ def gather(
         [join(table, found, timed) for table in tables],
         compared=[entry for entry in lines if len(entry[2]) > 1],
         undecided=[] if only else [one for block in found if not block.smoke for one in undecided(block, tables)],
+        ablated=[] if only else [one for block in found if not block.smoke for one in ablated(block, tables)],
         gains=[] if only else [*gains(found)],
         floors=[(block, count, floors(block, count, rules, own)) for block, count, own in _own(lines)],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],

@@ -212,9 +212,12 @@ def _finding(
 
 
 def _own_claims(content: Content) -> Iterator[tuple[str, Finding]]:
-    """What no table claims: of what decides beside what decides nothing, and of a start from stored weights."""
+    """What no table claims: beside what decides nothing, of a part that is left out, of a start from stored weights."""
     for one in content.undecided:
         yield "pays", _beside(one, f"at least as accurate as {described(one.other.method, one.other.options)}")
+    for one in content.ablated:
+        other = described(one.other.method, one.other.options)
+        yield "parts", _beside(one, f"no loss of more than one point of {one.claim.statistic} to {other}")
     for one in content.gains:
         yield "starts", _beside(one, f"{text.frames(one.own.frames)}: more accurate than from weights as drawn")
 

@@ -26,8 +26,12 @@ class Beside:
     cost: Judgement
 
 
-def beside(relation: Relation, block: Block, own: Experiment, where: Block, other: Experiment) -> Beside | None:
-    """Whether `own` of a block is as much more accurate than `other` of the block `where`; None without a common seed.
+def beside(
+    relation: Relation, block: Block, own: Experiment, where: Block, other: Experiment, margin: float = 0.0
+) -> Beside | None:
+    """Whether the accuracy of `own` of a block minus that of `other` of the block `where` is on its side of the margin.
+
+    None without a common seed.
 
     Raises:
         RecordError: a per-video file is missing or not the one that was recorded.
@@ -36,7 +40,7 @@ def beside(relation: Relation, block: Block, own: Experiment, where: Block, othe
     if revision is None or latest is None:
         return None
     runs, others = block.done(own, revision), where.done(other, latest)
-    claim, cost = _claim(accuracies(block)[0], relation, 0.0), _claim("cost_ratio", "<=", 1.0)
+    claim, cost = _claim(accuracies(block)[0], relation, margin), _claim("cost_ratio", "<=", 1.0)
     found = judge(claim, runs, others)
     if found.interval is None:
         return None

@@ -9,9 +9,11 @@ from tables.clocked import at_point, store, timing
 from bench import profiles
 from bench.report.bottom import bottom_line
 from bench.report.content import Content, gather
+from bench.report.summary import summary
 from bench.tables import published
 
 MAIN = {"method": "vared/r2plus1d_18", "options": {"search_space": 2}}
+WITHOUT = {"method": "vared/r2plus1d_18", "options": {"search_space": 2, "efficiency": 0.0}}
 NARROW = {"method": "r2plus1d_18", "options": {"width": 7}}
 
 
@@ -93,6 +95,33 @@ def test_what_decides_nothing_stands_beside_the_main_row(pair, write, tmp_path: 
     assert profiles.load("quick").methods == [] and not any(
         other.other.options for other in gathered(tmp_path / "none").undecided
     )
+
+
+def test_an_ablation_stands_between_the_main_rows(pair, write, tmp_path: Path) -> None:
+    """What the part costs that it leaves out, and what all the rest costs; where seeds are in common."""
+    pair(seeds=4)
+    for seed in range(3):
+        write({"cost": 12 * 10**8, "clip_1": [0.0, 1.0, 1.0, 1.0] * 10}, **WITHOUT, profile="digits", seed=seed)
+    found = [(one.own.options, one.other.options, one.judgement, one.cost) for one in gathered(tmp_path).ablated]
+    assert [told[:2] for told in found] == [(MAIN["options"], WITHOUT["options"]), (WITHOUT["options"], {})]
+    values = [
+        (found.interval.value, cost.interval.value) for *_, found, cost in found if found.interval and cost.interval
+    ]
+    assert values == [(-25.0, pytest.approx(0.625)), (-25.0, pytest.approx(1.2))]
+    assert {(found.verdict, found.seeds) for *_, found, _ in found} == {("does not hold", 3)}
+    (question,) = (one for one in summary(gathered(tmp_path)) if one.id == "parts")
+    assert sorted(one.text for one in question.findings) == [
+        "no loss of more than one point of clip-1 to r2plus1d_18",
+        "no loss of more than one point of clip-1 to vared/r2plus1d_18, efficiency 0.0, search space 2",
+    ]
+
+
+def test_a_loss_of_a_point_is_allowed_to_an_ablation(pair, write, tmp_path: Path) -> None:
+    pair()
+    for seed in range(3):
+        write({"clip_1": [0.0, 1.0] * 20}, **WITHOUT, profile="digits", seed=seed)
+    dynamic, static = (one.judgement for one in gathered(tmp_path).ablated)
+    assert (dynamic.verdict, static.verdict) == ("holds", "does not hold")
 
 
 def test_at_least_as_accurate_and_no_dearer_is_also_what_is_equal(pair, write, tmp_path: Path) -> None:
