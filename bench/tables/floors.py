@@ -1,6 +1,7 @@
 """What a data set gives to rules without a network, as it was measured, and which results are above it.
 
-A floor belongs to a block only where all the data are the same, by their fingerprints.
+A floor belongs to a block only where it was measured at as many frames and all the data are the same, by their
+fingerprints.
 """
 
 from __future__ import annotations
@@ -129,9 +130,8 @@ def floors(block: Block, frames: int, records: Sequence[FloorRecord], lines: Seq
 
 def _is_of(record: FloorRecord, block: Block, frames: int) -> bool:
     prints = {digest for (count, _), digest in block.fingerprints.items() if count == frames}
-    return (record.dataset, record.dataset_revision) == (block.dataset, block.revision) and prints == {
-        *record.fingerprints
-    }
+    theirs = (record.dataset, record.dataset_revision, record.frames)
+    return theirs == (block.dataset, block.revision, frames) and prints == {*record.fingerprints}
 
 
 def _percent(figure: Figure) -> Interval:

@@ -301,7 +301,7 @@ def test_a_floor_stands_beside_the_results_of_exactly_its_data(write: Write, tmp
     own = FloorRecord(**about, fingerprints=prints, rules=rules)
     others = [
         own.model_copy(update=change)
-        for change in ({"fingerprints": prints[:1]}, {"dataset": "other"}, {"dataset_revision": 2})
+        for change in ({"fingerprints": prints[:1]}, {"dataset": "other"}, {"dataset_revision": 2}, {"frames": 16})
     ]
     chance, most, measured = floors(block, 8, [*others, own], compare(block, 8))
     assert (chance.found.value, most.found.value, chance.measured) == (25.0, 25.0, False)
