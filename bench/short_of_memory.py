@@ -7,6 +7,8 @@ TEXTS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # as cuDNN 9 has it, and for the host
+    "HOST_ALLOCATION_FAILED",
 )
 """In errors that have no class of their own: of the processor's allocator, the driver, and libraries beside torch."""
 

@@ -131,6 +131,13 @@ def test_plan_runs_shared_rows_once_and_main_rows_with_more_seeds(tiny: Profile)
 
 
 @pytest.mark.bad_input
+def test_where_no_row_has_as_many_frames_that_is_said(tiny: Profile) -> None:
+    profile = tiny.model_copy(update={"frames": [5, 7], "methods": [], "main_rows": []})
+    with pytest.raises(ExperimentError, match="none of its rows has 5, 7 frames"):
+        plan(profile, None, None)
+
+
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("method", "words"),
     [

@@ -249,6 +249,7 @@ def test_whole_pictures_are_seen_through_as_many_windows_as_fit() -> None:
         (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
         (RuntimeError("The size of tensor a (2) must match"), False),
         (ValueError("CUDNN_STATUS_ALLOC_FAILED"), False),
     ],

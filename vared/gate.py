@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Pool = Literal["space", "motion"]
 
@@ -75,9 +76,16 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pre-activation z and openness V in [0, 1)."""
-        z = self.fc2(torch.tanh(self.norm(self.fc1(self.pooled(space_mean(x))))))
+        z = self.fc2(torch.tanh(self._normalised(self.fc1(self.pooled(space_mean(x))))))
         openness: Tensor = _LeakyFloor.apply(torch.tanh(z), self.leak)  # type: ignore[no-untyped-call]
         return z, openness
+
+    def _normalised(self, hidden: Tensor) -> Tensor:
+        """A single sample has no statistics of its own: also in training it is normalised by the running ones."""
+        if self.training and len(hidden) == 1:
+            norm = self.norm
+            return F.batch_norm(hidden, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return self.norm(hidden)  # type: ignore[no-any-return]
 
     def pooled(self, space: Tensor) -> Tensor:
         """What the layers see (B, values) of means over space (B, C) or (B, C, T)."""

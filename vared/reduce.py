@@ -147,8 +147,8 @@ def _check(
     for value, form in ((kind, Kind), (dimensions, Dimensions), (pool, Pool)):
         if value not in get_args(form):
             raise ValueError(f"no {value!r}; there are {', '.join(get_args(form))}")
-    if not 1 <= search_space <= MOST_OPTIONS:
-        raise ValueError(f"search_space must be from 1 to {MOST_OPTIONS}, got {search_space}")
+    if not 2 <= search_space <= MOST_OPTIONS:
+        raise ValueError(f"search_space must be from 2 to {MOST_OPTIONS}, got {search_space}")
     if hidden < 1 or len(start) != 2 or not 0 <= leak <= 1:
         raise ValueError(
             f"hidden must be 1 or more, start two numbers, leak in 0..1; got {hidden}, {list(start)} and {leak}"

@@ -49,6 +49,7 @@ def weighted_frames(weights: Tensor, frames: int, count: int, offset: Tensor) ->
     """
     if count > frames:
         raise ValueError(f"cannot draw {count} different frames of {frames}")
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))  # half precision does not tell frames apart
     number = torch.arange(count, device=weights.device)
     reached = weights.cumsum(1)
     wanted = ((number + offset) / count).to(weights).expand(len(weights), count).contiguous()

@@ -127,7 +127,7 @@ class GatedConv(nn.Module):
         else:
             opened = opened.expand(base.shape)
             rest = [self._needed(part, x, opened[:, part.outputs]) for part in self.parts]
-        y = base + opened * _joined(rest)
+        y = base + opened.to(base.dtype) * _joined(rest)
         return y if self.bias is None else y + self.bias.view(-1, *(1,) * (y.dim() - 2))
 
     def macs(self, gates: Tensor) -> Tensor:

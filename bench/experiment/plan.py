@@ -64,7 +64,9 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
             count = chosen.frames or profile.frames[0]
             found |= {Experiment(chosen.method, options, count, seed): None for seed in profile.other_seeds}
     if not found:
-        raise ExperimentError(f"profile {profile.name}: none of its rows fits method {', '.join(methods or ['any'])}")
+        frames = ", ".join(map(str, profile.frames))
+        fits = f"fits method {', '.join(methods)}" if methods else f"has {frames} frames"
+        raise ExperimentError(f"profile {profile.name}: none of its rows {fits}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
 
 

@@ -82,7 +82,9 @@ def _agree(found: Any, first: Any) -> bool:
     """Whether two answers are the same but for rounding, as far as they are tensors; what is no number is not."""
     if not isinstance(first, Tensor):
         return True
-    return bool((found - first).norm() <= AGREES * first.norm())
+    exact = torch.promote_types(first.dtype, torch.float32)  # squares overflow half precision
+    off, size = (torch.linalg.vector_norm(one, dtype=exact) for one in (found - first, first))
+    return bool(off <= AGREES * size)
 
 
 def race(forms: Sequence[Callable[[Tensor], object]], x: Tensor) -> list[float]:

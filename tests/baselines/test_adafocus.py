@@ -19,6 +19,7 @@ from baselines.adafocus.crop import crop, patches, scaled
 from baselines.adafocus.exits import Exits, calibrate, decaying
 from baselines.adafocus.extractors import BUILDERS, extractor
 from baselines.adafocus.place import spread
+from baselines.adafocus.temporal import weighted_frames
 from baselines.adafocus.v1 import AdaFocusV1, adafocus_v1
 from baselines.adafocus.v2 import AdaFocusV2, adafocus_v2
 from baselines.networks.resnet import pooled
@@ -221,6 +222,16 @@ def test_a_whole_crop_is_a_slice(size: int, dtype: torch.dtype, tolerance: float
     middle, quarter = out // 2, out // 4
     slices = [frames[0, :, :out, out:], frames[1, :, middle : middle + out, quarter : quarter + out]]
     torch.testing.assert_close(cut, torch.stack(slices), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_moves_no_crop_and_picks_no_other_frames(dtype: torch.dtype) -> None:
+    frames, place = torch.rand(2, 3, 224, 224).to(dtype), torch.rand(2, 2)
+    extent = torch.full((2, 2), 128.0)
+    torch.testing.assert_close(crop(frames, place, extent, 128), crop(frames.float(), place, extent, 128).to(dtype))
+    weights = torch.ones(4, 128).softmax(1).to(dtype)
+    picked = [weighted_frames(one, 128, 48, torch.tensor(0.5)) for one in (weights, weights.float())]
+    assert torch.equal(*picked)
 
 
 def test_a_crop_of_a_ramp_reads_its_coordinates() -> None:

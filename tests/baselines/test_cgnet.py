@@ -22,6 +22,12 @@ from bench.static import static
 SMALL: dict[str, Any] = {"frames": 4, "size": 16, "classes": 5, "network_options": {"width": 8, "blocks": (1, 1)}}
 
 
+def test_half_precision_stays_half() -> None:
+    method = tiny().bfloat16()
+    found = method(torch.randn(2, 3, 4, 16, 16, dtype=torch.bfloat16))
+    assert found.logits is not None and found.logits.dtype == torch.bfloat16 and bool(found.logits.isfinite().all())
+
+
 def tiny(network: str = "r2plus1d_18", seed: int = 0, **options: Any) -> CGNet:
     """In double precision, with thresholds at which the gates of different samples differ."""
     torch.manual_seed(seed)

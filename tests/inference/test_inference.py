@@ -18,6 +18,7 @@ from bench import registry
 from bench.chains import sole_activations
 from bench.cost import Counter, count, count_meta
 from bench.cost.formulas import FORMULAS
+from bench.inference import convolution
 from bench.inference.convolution import Convolution, Fastest, fuse, race
 from bench.inference.optimise import ClipMean, optimised
 from bench.inference.products import frame_products, plain_taps
@@ -195,6 +196,11 @@ def test_every_form_of_a_convolution_agrees_within_what_the_precision_allows(
     for form in fast.forms(x.to(dtype)):
         error = float((form(x.to(dtype)).double() - exact).abs().max())
         assert error <= 4 * own_error + 1e-12
+
+
+def test_a_wrong_form_is_told_also_where_its_square_overflows_half_precision() -> None:
+    first = torch.full((1000, 1000), 60.0, dtype=torch.float16)
+    assert convolution._agree(first, first) and not convolution._agree(-first, first)
 
 
 @torch.no_grad()

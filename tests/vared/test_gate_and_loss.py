@@ -26,6 +26,18 @@ def test_gate_starts_open(pool: str, shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(openness, torch.tanh(z))
 
 
+def test_a_single_sample_is_trained_on_by_what_earlier_ones_were_like() -> None:
+    """As in evaluation, and it changes no running statistics; gradients flow."""
+    gate = Gate(3, 1, [1.0] * 2, hidden=8, pool="space", leak=0.0)
+    gate(torch.randn(16, 3, 4, 4))
+    before, x = gate.norm.running_mean.clone(), torch.randn(1, 3, 4, 4)
+    z, _ = gate(x)
+    z.sum().backward()
+    assert gate.fc1.weight.grad is not None and bool(gate.fc1.weight.grad.any())
+    torch.testing.assert_close(z, gate.eval()(x)[0])
+    assert torch.equal(gate.norm.running_mean, before)
+
+
 def test_motion_pool_of_a_still_clip_has_no_change() -> None:
     gate = Gate(2, 6, [1.0] * 3, hidden=4, pool="motion", leak=0.0)
     still = torch.randn(2, 2, 1, 4, 4).expand(2, 2, 6, 4, 4)
