@@ -82,14 +82,14 @@ class GradientStage(Stage):
             cut = parts(batch, self.accumulate)
             small = [parts(part, len(part.index))[0] for part in cut]
             found = fitting_everywhere(lambda cut=cut: self._added(cut), lambda small=small: self._added(small))  # type: ignore[misc]
-            if found is not None:
+            if not isinstance(found, MemoryShortError):
                 return found
             before.restore()
-            self._halve(len(batch.index))
+            self._halve(len(batch.index), found)
 
-    def _halve(self, samples: int) -> None:
+    def _halve(self, samples: int, short: MemoryShortError) -> None:
         if self.accumulate >= samples:
-            raise MemoryShortError(f"stage {self.name}, step {self.done}: out of memory with a single sample")
+            raise MemoryShortError(f"stage {self.name}, step {self.done}: out of memory with a single sample: {short}")
         self.accumulate = min(2 * self.accumulate, samples)
         tell(
             f"stage {self.name}, step {self.done}: out of memory: from here on {samples} samples are computed in "

@@ -45,21 +45,22 @@ class Before:
             buffer.copy_(value)
 
 
-def fitting(work: Callable[[], Answer]) -> Answer | None:
-    """The answer, or None where memory did not suffice for it."""
+def fitting(work: Callable[[], Answer]) -> Answer | MemoryShortError:
+    """The answer, or where memory did not suffice for it, an error that says what torch said."""
     try:
         return work()
     except RuntimeError as error:
         if not short_of_memory(error):
             raise
+        short = MemoryShortError(str(error).partition("\n")[0][:200])
     # above, the error still held on to what was computed
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return None
+    return short
 
 
-def fitting_everywhere(work: Callable[[], Answer], motions: Callable[[], object]) -> Answer | None:
-    """The answer, or in every process None, where memory did not suffice in one of them.
+def fitting_everywhere(work: Callable[[], Answer], motions: Callable[[], object]) -> Answer | MemoryShortError:
+    """The answer, or in every process an error, where memory did not suffice in one of them.
 
     Inside `work` processes exchange figures (`bench.distributed.Exchanges`), and each waits for all. One that fails
     half-way therefore goes through the `motions`: the same exchanges in the same order, with hardly any data, and
@@ -70,11 +71,12 @@ def fitting_everywhere(work: Callable[[], Answer], motions: Callable[[], object]
     """
     EXCHANGES.made, EXCHANGES.feigned = 0, 0
     answer = fitting(work)
-    if answer is None and place()[1] > 1:
+    short = isinstance(answer, MemoryShortError)
+    if short and place()[1] > 1:
         EXCHANGES.made, EXCHANGES.feigned = 0, EXCHANGES.made
         motions()
         EXCHANGES.feigned = 0
-    return None if anywhere(answer is None) else answer
+    return MemoryShortError("in another process") if anywhere(short) and not short else answer
 
 
 def tell(line: str) -> None:
@@ -106,16 +108,16 @@ class Halving(Generic[Answer]):
                 left = parts(part, -(-len(part.index) // self._most)) + left
                 continue
             answer = fitting(lambda part=part: self.work(part))  # type: ignore[misc]
-            if answer is None:
-                self._halve(len(part.index))
+            if isinstance(answer, MemoryShortError):
+                self._halve(len(part.index), answer)
                 left = [part, *left]
             else:
                 answers.append(answer)
         return answers
 
-    def _halve(self, samples: int) -> None:
+    def _halve(self, samples: int, short: MemoryShortError) -> None:
         if samples == 1:
-            raise MemoryShortError(f"{self.what}: out of memory with a single sample")
+            raise MemoryShortError(f"{self.what}: out of memory with a single sample: {short}")
         self._most = -(-samples // 2)
         who = "" if first() else f"process {place()[0]}: "  # each halves by itself
         line = f"{who}{self.what}: out of memory with {samples} samples at once: at most {self._most} from here on"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -266,8 +267,10 @@ def _split(name: str) -> tuple[str, str | None]:
     """The method and the network under it, if any.
 
     Raises:
-        RegistryError: an unknown name, a network missing or too much, or a second name for a static form.
+        RegistryError: an unknown name, a file's, a network missing or too much, or a second name for a static form.
     """
+    if file := re.search(r"([^/]*)\.py:([^/]*)$", name):
+        raise RegistryError(f"{name}: a module is wanted, no file: {file[1]}:{file[2]}, in the folder that has it")
     method, slash, under = name.partition("/")
     entries = _entries()
     if not slash:

@@ -9,6 +9,8 @@ TEXTS = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "DEVICE_ALLOCATION_FAILED",  # as cuDNN 9 has it, and for the host
     "HOST_ALLOCATION_FAILED",
+    "unable to find an engine to execute this computation",  # cuDNN: none that fits the memory, or none at all
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # its workspace did not fit
 )
 """In errors that have no class of their own: of the processor's allocator, the driver, and libraries beside torch."""
 

@@ -36,6 +36,8 @@ _refused: DataError | None = None
 class Workers(Generic[Answer]):
     """`count` processes, each at one call at a time; where one dies, another takes its place, and the call has failed.
 
+    So it is where one lives and its GPU refuses all work after a fault.
+
     Within `with`; what ends that by an exception ends what is under way as well.
     """
 
@@ -65,7 +67,10 @@ class Workers(Generic[Answer]):
             for future in done:
                 number, process = running.pop(future)
                 answer = _answer(future)
-                self._free.append(_process(self._loading) if isinstance(answer, WorkerDiedError) else process)
+                if _spent(answer):
+                    process.shutdown(wait=False)
+                    process = _process(self._loading)
+                self._free.append(process)
                 yield number, answer
             if not done:
                 yield None
@@ -99,6 +104,11 @@ def _answer(future: Future[Answer]) -> Answer | Exception:
         return WorkerDiedError("its process died: killed, or out of memory")
     except Exception as error:
         return error
+
+
+def _spent(answer: object) -> bool:
+    """Whether what gave it can do no more; torch has one name for all that a GPU refuses, in errors and in records."""
+    return isinstance(answer, WorkerDiedError) or "CUDA error" in str(answer)
 
 
 def _begin(reading: Loading) -> None:

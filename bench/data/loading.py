@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,8 @@ class Loading:
 
     workers: processes that make batches; None: as many as this process has cores, `MOST` at most, of a split that reads
     files. cache: folder of decoded videos, with at most `cache_bytes` in it. decoder: as in `bench.data.decoders`.
-    sharing: processes side by side that share the cores. began: when the run did, as in `bench.data.cache`.
+    sharing: processes side by side that share the cores. began: when the run did, as in `bench.data.cache`. keeping:
+    whether a process keeps decoded videos in its memory while there is room.
     """
 
     workers: int | None = 0
@@ -34,6 +36,7 @@ class Loading:
     decoder: str = PYAV
     sharing: int = 1
     began: float | None = field(default=None, compare=False)
+    keeping: bool = True
 
     def shared(self, jobs: int) -> Loading:
         """The same for each of `jobs` processes side by side, which are one run."""
@@ -100,3 +103,14 @@ def use(chosen: Loading) -> None:
     if decoder.in_one_process and chosen.workers:
         raise DataError(f"decoder {chosen.decoder}: decodes in one process, on the GPU: give it 0 workers")
     _in_force = chosen
+
+
+@contextmanager
+def anew() -> Iterator[None]:
+    """Within it every clip that is read from a file is decoded: neither a cache nor this process keeps any."""
+    before = loading()
+    use(replace(before, cache=None, keeping=False))
+    try:
+        yield
+    finally:
+        use(before)

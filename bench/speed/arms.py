@@ -51,6 +51,9 @@ class Arms:
         self.missing: dict[str, str] = {}
         self.all = {"a": self._arm("a", "optimised"), "b": self._arm("b", "optimised")}
         self.all["b again"] = self._arm("b", "optimised")
+        for arm in self.all.values():
+            if arm.method.steady:  # before all others: cuDNN keeps what first ran on a shape, whether tried or guessed
+                arm(self.given(arm, 0, "warm"))
         for form in PLAIN if setting.plain else ():
             self._add(form)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from bench.data.loading import anew
 from bench.distributed import first, from_first
 from bench.environment import environment
 from bench.method import Prediction
@@ -25,7 +26,7 @@ from bench.speed.clock import clock_of
 from bench.speed.forms import channels_last, freezing, tensor_cores
 from bench.speed.guards import BusyError, CheatError
 from bench.speed.inputs import Given
-from bench.speed.pair import Job, Pair
+from bench.speed.pair import Job, Pair, Setting
 from bench.speed.pairing import CLIPS, Times, interleave, warm_up
 from bench.speed.record import Arm, SpeedIdentity, SpeedRecord, SpeedStore
 from bench.speed.side_by_side import Start, of_all
@@ -60,7 +61,7 @@ def measure(
     Raises:
         SpeedError: what is asked for cannot be timed. A timing that fails is a record with its reason.
     """
-    with _threads(job.setting.threads):
+    with _under(job.setting):
         pair = Pair(job, results, data_root)
         store = SpeedStore(results / "records" / "speed")
         if not again and _serves(stored := from_first(store.find(pair.identity)), job):
@@ -87,7 +88,7 @@ def identity_of(job: Job, results: Path, data_root: Path | None) -> SpeedIdentit
     Raises:
         SpeedError: as `measure`.
     """
-    with _threads(job.setting.threads):
+    with _under(job.setting):
         return Pair(job, results, data_root).identity
 
 
@@ -97,7 +98,7 @@ def timed_anew(job: Job, results: Path, data_root: Path | None, announce: Announ
     Raises:
         SpeedError: as `measure`.
     """
-    with _threads(job.setting.threads):
+    with _under(job.setting):
         return _record(Pair(job, results, data_root), announce)
 
 
@@ -107,12 +108,13 @@ def _serves(stored: SpeedRecord | None, job: Job) -> TypeGuard[SpeedRecord]:
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Within it torch computes with so many threads."""
+def _under(setting: Setting) -> Iterator[None]:
+    """Within it torch computes with so many threads, and where decoding is timed nothing that was decoded is kept."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
+    torch.set_num_threads(setting.threads or before)
     try:
-        yield
+        with anew() if setting.decode else nullcontext():
+            yield
     finally:
         torch.set_num_threads(before)
 

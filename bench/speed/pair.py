@@ -150,6 +150,8 @@ class Pair:
             self.rounds, self.draws = operating.even_rounds(least, setting.batch)
         self.setting, self.results = setting, results
         self.dataset: Dataset = dataset_of(setting.profile, setting.frames, data_root)
+        if setting.decode and not getattr(self.dataset.validation, "reads_files", False):
+            raise SpeedError(f"{self.dataset.name} reads no files: there is no decoding to time")
         self.classes = setting.classes or len(self.dataset.test.classes)
         self.sides: dict[Key, Side] = {
             "a": self._built(job.a, job.a_options),

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from bench.tables.beside import Beside, beside
 from bench.tables.block import Block
-from bench.tables.schema import Experiment, Table
-from bench.tables.undecided import main_rows
+from bench.tables.schema import Table
+from bench.tables.undecided import main_rows, named
 
 ALLOWED = -1.0
 """Points that may be lost: as in the claims of the published tables."""
@@ -23,10 +23,7 @@ def ablated(block: Block, tables: Sequence[Table]) -> Iterator[Beside]:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
     rows = [experiment for table, row in main_rows(block, tables) if (experiment := table.row(row).experiment)]
-    if block.told is None or len(rows) < 2:
-        return
-    for one in (one for one in block.told.methods if not isinstance(one, str) and one.ablation):
-        part = Experiment.model_construct(method=one.method, options=one.options, frames=rows[-1].frames)
+    for part in named(block, "ablation") if len(rows) > 1 else []:
         for own, other in ((rows[-1], part), (part, rows[0])):
             if found := beside(">=", block, own, block, other, ALLOWED):
                 yield found

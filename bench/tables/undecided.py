@@ -6,6 +6,7 @@ A profile names the methods.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from bench.tables.beside import Beside, beside
 from bench.tables.block import Block
@@ -19,6 +20,16 @@ def main_rows(block: Block, tables: Sequence[Table]) -> list[tuple[Table, str]]:
     return [(loaded[id], row) for id, _, row in named if id in loaded]
 
 
+def named(block: Block, kind: Literal["undecided", "ablation"]) -> Iterator[Experiment]:
+    """What the block's profile says to be of that kind among its methods."""
+    if block.told is None:
+        return
+    for one in block.told.methods:
+        if not isinstance(one, str) and getattr(one, kind):
+            frames = one.frames or block.told.frames[0]
+            yield Experiment.model_construct(method=one.method, options=one.options, frames=frames)
+
+
 def undecided(block: Block, tables: Sequence[Table]) -> Iterator[Beside]:
     """What the block's profile puts beside its main row, where both have seeds in common.
 
@@ -27,10 +38,8 @@ def undecided(block: Block, tables: Sequence[Table]) -> Iterator[Beside]:
     """
     rows = main_rows(block, tables)
     own = rows[-1][0].row(rows[-1][1]).experiment if rows else None
-    if own is None or block.told is None:
+    if own is None:
         return
-    for one in (one for one in block.told.methods if not isinstance(one, str) and one.undecided):
-        frames = one.frames or block.told.frames[0]
-        other = Experiment.model_construct(method=one.method, options=one.options, frames=frames)
+    for other in named(block, "undecided"):
         if found := beside(">=", block, own, block, other):
             yield found

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data import DataError
+from bench.data.loading import anew
 from bench.data.video import clip as clip_module
 from bench.data.video.clip import read_clip
 from bench.data.video.limits import Limits
@@ -111,6 +113,23 @@ def test_the_reader_keeps_whole_videos_while_there_is_room(files, monkeypatch):
     for path in (first, second, first, second):
         assert len(reader.clip(path, lambda length: [5, 6])) == 2
     assert read == [first]
+
+
+def test_where_decoding_is_timed_nothing_is_kept(files, monkeypatch):
+    path, _ = files["one-key.mp4"]
+    decoded = []
+    monkeypatch.setattr(
+        "bench.data.video.reader.read_clip", lambda path, *more: decoded.append(path) or read_clip(path, *more)
+    )
+    for context, count in ((nullcontext(), 1), (anew(), 3)):
+        decoded.clear()
+        with context:
+            reader = VideoReader(24)
+            for _ in range(3):
+                reader.clip(path, lambda length: [5, 6])
+        assert decoded == [path] * count
+    with anew():
+        assert torch.equal(reader(path), read_video(path, 24)) and not reader._kept
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faults.calls import answer, fails
+from faults.calls import answer, fails, process
 from faults.harness import Bench
 from faults.tiny import EVALUATE, METHOD, REPORT, REPRODUCE
 
@@ -68,6 +68,15 @@ def test_every_call_has_its_own_answer_whatever_becomes_of_others(processes: int
         ended = dict(filter(None, workers.ended([partial(answer, number) for number in range(6)])))
     assert [ended[number] for number in (0, 1, 4, 5)] == [0, 1, 4, 5]
     assert isinstance(ended[2], WorkerDiedError) and isinstance(ended[3], ValueError)
+
+
+def test_no_more_work_goes_to_where_the_gpu_refuses_it() -> None:
+    """An error would have it too; a timing that failed so is a record with a reason."""
+    lines = ["fine", "fine", "failed: CUDA error: an illegal memory access was encountered", "fine", "fine"]
+    with Workers[tuple[int, str]](1) as workers:
+        ended = dict(filter(None, workers.ended([partial(process, line) for line in lines])))
+    told = [answer[0] for answer in ended.values() if isinstance(answer, tuple)]
+    assert len(set(told[:3])) == len(set(told[3:])) == 1 and told[2] != told[3] and len(told) == 5
 
 
 def test_an_error_that_cannot_be_sent_is_no_death() -> None:

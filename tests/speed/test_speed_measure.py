@@ -17,12 +17,13 @@ from typer.testing import CliRunner, Result
 from bench import cli, profiles, registry
 from bench.checkpoint import Checkpoint
 from bench.data import Dataset
+from bench.data.loading import loading
 from bench.experiment.build import build_method, identify
 from bench.experiment.plan import Experiment
 from bench.method import InputSpec, Prediction
 from bench.policy import Policy
 from bench.profiles import Profile
-from bench.speed import figures, guards, measure, pair, truth
+from bench.speed import arms, figures, guards, measure, pair, truth
 from bench.speed.again import job_of
 from bench.speed.ceilings import CeilingError, Ceilings
 from bench.speed.measure import SpeedStore
@@ -186,8 +187,37 @@ def test_an_arm_that_got_less_of_the_processor_than_the_other_makes_a_timing_dou
     assert done.status == "done" and done.a is not None
     assert done.telemetry["processor_seconds"]["a"] == pytest.approx([0.95 * wall for wall in done.a.samples])
     assert seen(1.9, again=True).status == "done"  # two threads
+    monkeypatch.setattr(ToySplit, "reads_files", True, raising=False)
     assert seen(0.4, again=True, decode=True).status == "done"  # reading waits
     assert "processor" not in (cheat := seen(0.4, f"{__name__}:stale")).reason and not cheat.doubtful
+
+
+def test_decoding_is_timed_of_files_alone_and_always_done(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SpeedError, match=r"^toys reads no files: there is no decoding to time$"):
+        timed(EXIT, NETWORK, profile, tmp_path, policy="all", decode=True)
+    kept: set[bool] = set()
+
+    def video(self: ToySplit, index: int) -> torch.Tensor:
+        kept.add(loading().keeping)
+        return read(self, index)
+
+    read = ToySplit.video
+    monkeypatch.setattr(ToySplit, "reads_files", True, raising=False)
+    monkeypatch.setattr(ToySplit, "video", video)
+    assert timed(EXIT, NETWORK, profile, tmp_path, policy="all", decode=True).status == "done"
+    assert kept == {False} and loading().keeping
+
+
+def test_methods_of_steady_shapes_run_first(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what cuDNN guessed for a shape of the others would be what it takes for theirs."""
+    ran: list[str] = []
+    forward = arms.TimedArm.__call__
+    monkeypatch.setattr(Whole, "steady", True)
+    monkeypatch.setattr(arms.TimedArm, "__call__", lambda arm, given: ran.append(arm.key) or forward(arm, given))
+    assert timed(EXIT, NETWORK, profile, tmp_path, policy="all").status == "done"
+    assert ran[:2] == ["b", "b"] and "a" in ran
 
 
 def test_a_ratio_that_the_roofline_cannot_explain_makes_a_timing_doubtful(
@@ -298,6 +328,7 @@ def test_what_is_compiled_is_compiled_with_its_weights(
 
 
 def test_half_precision_and_reading_in_time(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToySplit, "reads_files", True, raising=False)
     monkeypatch.setattr(measure, "clock_of", lambda device: Steps())
     given = {"policy": "all", "rounds": 6, "batch": 8, "precision": "bf16"}
     wider = profile.model_copy(update={"network": {**profile.network, "width": 8}})  # else rounding is much

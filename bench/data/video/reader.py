@@ -145,7 +145,7 @@ class VideoReader:
     @property
     def _memory(self) -> int:
         """Bytes of pictures that this process may keep; a worker keeps none, since no other would find them there."""
-        return 0 if get_worker_info() else self.cache_bytes
+        return self.cache_bytes if loading().keeping and not get_worker_info() else 0
 
 
 class _Cached(Exception):
