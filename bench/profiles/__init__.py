@@ -93,13 +93,13 @@ class Profile(Strict):
     fitted: by the name of a network, or of a method that stands on none, what it has otherwise. folds: of
     cross-validation: `reproduce` runs everything in each, as the data set's option "fold".
 
-    network: options given to every network that takes them (such as its width). method: options per method
-    ("vared", "arnet"). scales: factors, one drawn for each training sample, by which its pictures are rescaled. seeds:
-    of the main pair; other_seeds: of every other row, by default the same. main_rows: "table/row" ids that get `seeds`.
+    network: options given to every network that takes them (such as its width). method: options per method ("vared",
+    "arnet"). scales: factors, one drawn for each training sample, by which its pictures are rescaled. seeds: of the
+    main pair; other_seeds: of every other row, by default the same. main_rows: "table/row" ids that get `seeds`.
     methods: run besides what the tables need, by name, or as {method, options}. sampling: "dense" (with stride) or
     "uniform". also: profiles that `reproduce` runs after this one. smoke: whether it only shows that everything runs,
-    for no verdict. set_costs: by the name of a method, before its network's, why what it costs here was chosen and is
-    no finding.
+    for no verdict. longer_than: the profile that this one is but for its epochs. set_costs: by the name of a method,
+    before its network's, why what it costs here was chosen and is no finding.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Profile(Strict):
     main_rows: list[str] = Field(default_factory=list)
     methods: list[str | Chosen] = Field(default_factory=list)
     set_costs: dict[str, str] = Field(default_factory=dict)
+    longer_than: str = ""
     also: list[str] = Field(default_factory=list)
     smoke: bool = False
 
@@ -145,6 +146,7 @@ class Profile(Strict):
             "smoke",
             "folds",
             "set_costs",
+            "longer_than",
         }
         told = self.model_copy(update={"method": {}}).model_dump(mode="json", exclude=prose)
         for part, field, default in LATE:  # a record made before there was such a field keeps its identity

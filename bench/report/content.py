@@ -15,6 +15,7 @@ from bench.tables.blocks import blocks, origins
 from bench.tables.comparison import Line, compare, frames
 from bench.tables.floors import Floor, floor_records, floors
 from bench.tables.join import Joined, join
+from bench.tables.longer import longer
 from bench.tables.newcomer import with_method
 from bench.tables.schema import ids, load
 from bench.tables.speed_truth import SpeedLine, speed_lines
@@ -31,11 +32,11 @@ class Content:
     found: the records, in blocks that may be compared. timed: the timings. joined: the chosen tables, with what
     measures them. compared: where several methods were run on the same data at as many frames. undecided: main rows
     beside what decides nothing. ablated: main rows beside what lacks a part of them. gains: what started from stored
-    weights beside itself from weights as drawn. floors: what these data give without a network. speeds: the timings
-    as lines. costs: of static networks. inspections: of trained networks, one a run. logs: of training, by the path
-    of the record's file; undrawn: what is wrong with those that cannot be drawn. left_out: what is wrong with each
-    broken file. names: of the stores' folders, as `bench.tables.blocks.origins` has them. highlight: the name of a
-    method that is marked, "" for none.
+    weights beside itself from weights as drawn. longer: what was trained longer beside itself. floors: what these data
+    give without a network. speeds: the timings as lines. costs: of static networks. inspections: of trained networks,
+    one a run. logs: of training, by the path of the record's file; undrawn: what is wrong with those that cannot be
+    drawn. left_out: what is wrong with each broken file. names: of the stores' folders, as
+    `bench.tables.blocks.origins` has them. highlight: the name of a method that is marked, "" for none.
     """
 
     found: Sequence[Block]
@@ -45,6 +46,7 @@ class Content:
     undecided: Sequence[Beside] = ()
     ablated: Sequence[Beside] = ()
     gains: Sequence[Beside] = ()
+    longer: Sequence[Beside] = ()
     floors: Sequence[tuple[Block, int, Sequence[Floor]]] = ()
     speeds: Sequence[SpeedLine] = ()
     costs: Sequence[CostLine] = ()
@@ -84,6 +86,7 @@ def gather(
         undecided=[] if only else [one for block in found if not block.smoke for one in undecided(block, tables)],
         ablated=[] if only else [one for block in found if not block.smoke for one in ablated(block, tables)],
         gains=[] if only else [*gains(found)],
+        longer=[] if only else [*longer(found)],
         floors=[(block, count, floors(block, count, rules, own)) for block, count, own in _own(lines)],
         speeds=[line for line in speed_lines(timed, tables) if line.table or not only],
         costs=cost_lines(tables, reference(published)),

@@ -28,6 +28,7 @@ QUESTIONS = {
     "others": "Against other methods",
     "parts": "Its parts, options and losses",
     "starts": "Does starting from stored weights help?",
+    "longer": "Does longer training help?",
     "analysis": "Redundancy of features",
 }
 """The questions in the order of the page."""
@@ -35,6 +36,7 @@ QUESTIONS = {
 _NOTES = {
     "pays": "Our own question, not the paper's: beside static networks of about its cost, seed by seed.",
     "starts": "Our own question: beside the same networks from weights as drawn, seed by seed, all else the same.",
+    "longer": "Our own question: beside the same networks after fewer epochs, seed by seed, all else the same.",
     "controls": "Controls of VA-RED² deal the weights of open options along with the decisions, and a network may fail"
     " by these alone; where “own weights” stands, only which options are open is dealt. A network can fail under"
     " decisions of a kind it never met in training, even if its own do not depend on the clip. Gains over such a"
@@ -212,7 +214,7 @@ def _finding(
 
 
 def _own_claims(content: Content) -> Iterator[tuple[str, Finding]]:
-    """What no table claims: beside what decides nothing, of a part that is left out, of a start from stored weights."""
+    """What no table claims: beside what decides nothing, of a part that is left out, a start, longer training."""
     for one in content.undecided:
         yield "pays", _beside(one, f"at least as accurate as {described(one.other.method, one.other.options)}")
     for one in content.ablated:
@@ -220,6 +222,10 @@ def _own_claims(content: Content) -> Iterator[tuple[str, Finding]]:
         yield "parts", _beside(one, f"no loss of more than one point of {one.claim.statistic} to {other}")
     for one in content.gains:
         yield "starts", _beside(one, f"{text.frames(one.own.frames)}: more accurate than from weights as drawn")
+    for one in content.longer:
+        now, before = (block.told.recipe.epochs for block in (one.block, one.where) if block.told)
+        than = f"more accurate after {now} epochs than after {before}"
+        yield "longer", _beside(one, f"{text.frames(one.own.frames)}: {than}")
 
 
 def _beside(one: Beside, claimed: str) -> Finding:

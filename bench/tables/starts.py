@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench.registry import WEIGHTS
-from bench.tables.beside import Beside, beside
+from bench.tables.beside import Beside, beside_itself
 from bench.tables.block import Block
 from bench.tables.blocks import share
-from bench.tables.runs import Run, by_form
-from bench.tables.schema import Experiment
+from bench.tables.runs import Run
 
 
 def by_start(found: Sequence[Block]) -> list[Block]:
@@ -45,12 +44,7 @@ def gains(found: Sequence[Block]) -> Iterator[Beside]:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
     for block, drawn in _twins([block for block in found if not block.smoke]):
-        for run, *_ in by_form(run for run in block.runs if run.record.status == "done"):
-            who = run.record.identity
-            options = {name: value for name, value in who.options.items() if name != WEIGHTS}
-            asked = Experiment.model_construct(method=who.method, options=options, frames=who.frames)
-            if told := beside(">", block, asked, drawn, asked):
-                yield told
+        yield from beside_itself(block, drawn)
 
 
 def _twins(found: Sequence[Block]) -> Iterator[tuple[Block, Block]]:
