@@ -11,6 +11,7 @@ import torch
 
 from bench.checkpoint import random_state, restore_random
 from bench.distributed import EXCHANGES, anywhere, first, gathered, place
+from bench.lost_gpu import gpu_lost
 from bench.method import Batch, Method
 from bench.short_of_memory import short_of_memory
 
@@ -50,7 +51,7 @@ def fitting(work: Callable[[], Answer]) -> Answer | MemoryShortError:
     try:
         return work()
     except RuntimeError as error:
-        if not short_of_memory(error):
+        if not short_of_memory(error) or gpu_lost():  # then cuBLAS says so too
             raise
         short = MemoryShortError(str(error).partition("\n")[0][:200])
     # above, the error still held on to what was computed
@@ -76,7 +77,8 @@ def fitting_everywhere(work: Callable[[], Answer], motions: Callable[[], object]
         EXCHANGES.made, EXCHANGES.feigned = 0, EXCHANGES.made
         motions()
         EXCHANGES.feigned = 0
-    return MemoryShortError("in another process") if anywhere(short) and not short else answer
+    elsewhere = anywhere(short)  # which all ask
+    return MemoryShortError("in another process") if elsewhere and not short else answer
 
 
 def tell(line: str) -> None:

@@ -269,10 +269,10 @@ def _split(name: str) -> tuple[str, str | None]:
     Raises:
         RegistryError: an unknown name, a file's, a network missing or too much, or a second name for a static form.
     """
-    if file := re.search(r"([^/]*)\.py:([^/]*)$", name):
-        raise RegistryError(f"{name}: a module is wanted, no file: {file[1]}:{file[2]}, in the folder that has it")
     method, slash, under = name.partition("/")
     entries = _entries()
+    if method not in entries:
+        _hold_no_file(name)
     if not slash:
         if ":" not in name and name not in entries:
             raise _unknown("network or method", name, entries)
@@ -296,8 +296,19 @@ def _target(name: str, kind: str) -> str:
     return entries[name]
 
 
+def _hold_no_file(target: str) -> None:
+    """Refuses a path in place of a module.
+
+    Raises:
+        RegistryError: it is one; says what to name.
+    """
+    if file := re.fullmatch(r"(?:.*/)?([^/]+)\.py:([^/]*)", target):
+        raise RegistryError(f"{target} is a file: name its module, {file[1]}:{file[2]}, and run this in its folder")
+
+
 def _load(target: str) -> Any:
     """Imports what "module:attr" names; a module of outside code may fail in any way, which is its own line."""
+    _hold_no_file(target)
     module, _, attribute = target.partition(":")
     try:
         found = reduce(getattr, attribute.split("."), import_module(module))

@@ -7,8 +7,7 @@ TEXTS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    "DEVICE_ALLOCATION_FAILED",  # as cuDNN 9 has it, and for the host
-    "HOST_ALLOCATION_FAILED",
+    "_ALLOCATION_FAILED",  # as cuDNN 9 has it, of the device and of the host
     "unable to find an engine to execute this computation",  # cuDNN: none that fits the memory, or none at all
     "CUBLAS_STATUS_NOT_INITIALIZED",  # its workspace did not fit
 )

@@ -11,14 +11,17 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar
 
 from bench.data.decoders import decoder_named
 from bench.data.loader import end_with_parent
 from bench.data.loading import Loading, loading, use
 from bench.data.split import DataError
+from bench.lost_gpu import gpu_lost
 
 Answer = TypeVar("Answer")
+_Ended: TypeAlias = tuple[Answer | Exception, bool]
+"""What came of a call, and whether its process can do no more."""
 
 
 class WorkerDiedError(Exception):
@@ -36,7 +39,7 @@ _refused: DataError | None = None
 class Workers(Generic[Answer]):
     """`count` processes, each at one call at a time; where one dies, another takes its place, and the call has failed.
 
-    So it is where one lives and its GPU refuses all work after a fault.
+    So it is where one lives and has lost its GPU.
 
     Within `with`; what ends that by an exception ends what is under way as well.
     """
@@ -56,7 +59,7 @@ class Workers(Generic[Answer]):
         A call whose process died raised `WorkerDiedError`; it is not made again.
         """
         waiting = iter(range(len(calls)))
-        running: dict[Future[Answer], tuple[int, ProcessPoolExecutor]] = {}
+        running: dict[Future[_Ended[Answer]], tuple[int, ProcessPoolExecutor]] = {}
         while True:
             for number in islice(waiting, len(self._free)):
                 future, process = self._submitted(calls[number])
@@ -66,8 +69,8 @@ class Workers(Generic[Answer]):
             done = wait(running, every, FIRST_COMPLETED).done
             for future in done:
                 number, process = running.pop(future)
-                answer = _answer(future)
-                if _spent(answer):
+                answer, spent = _answer(future)
+                if spent:
                     process.shutdown(wait=False)
                     process = _process(self._loading)
                 self._free.append(process)
@@ -75,7 +78,7 @@ class Workers(Generic[Answer]):
             if not done:
                 yield None
 
-    def _submitted(self, call: Callable[[], Answer]) -> tuple[Future[Answer], ProcessPoolExecutor]:
+    def _submitted(self, call: Callable[[], Answer]) -> tuple[Future[_Ended[Answer]], ProcessPoolExecutor]:
         process = self._free.pop()
         try:
             return process.submit(_called, call), process
@@ -97,18 +100,13 @@ def _process(reading: Loading) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(reading,))
 
 
-def _answer(future: Future[Answer]) -> Answer | Exception:
+def _answer(future: Future[_Ended[Answer]]) -> _Ended[Answer]:
     try:
         return future.result()
     except BrokenProcessPool:
-        return WorkerDiedError("its process died: killed, or out of memory")
-    except Exception as error:
-        return error
-
-
-def _spent(answer: object) -> bool:
-    """Whether what gave it can do no more; torch has one name for all that a GPU refuses, in errors and in records."""
-    return isinstance(answer, WorkerDiedError) or "CUDA error" in str(answer)
+        return WorkerDiedError("its process died: killed, or out of memory"), True
+    except Exception as error:  # the answer cannot be read in another process
+        return error, False
 
 
 def _begin(reading: Loading) -> None:
@@ -130,21 +128,15 @@ def _begin(reading: Loading) -> None:
         use(replace(reading, cache=None))
 
 
-def _called(call: Callable[[], Answer]) -> Answer:
-    """In a worker: the answer of a call; what it raises as something that the parent can read, or the pool is broken.
-
-    Raises:
-        DataError: this worker cannot read videos.
-        CallError: the call raised what only this process knows.
-    """
+def _called(call: Callable[[], Answer]) -> _Ended[Answer]:
+    """In a worker: the answer of a call, or what it raised, as something that the parent can read."""
     if _refused is not None:
-        raise _refused
+        return _refused, False
     try:
-        return call()
+        return call(), gpu_lost()
     except (Exception, SystemExit) as error:  # a method of others that ends the program must not end its parent
-        if isinstance(error, Exception) and _passes(error):
-            raise
-        raise CallError(f"{type(error).__name__}: {error}") from error
+        told = error if isinstance(error, Exception) and _passes(error) else None
+        return told or CallError(f"{type(error).__name__}: {error}"), gpu_lost()
 
 
 def _passes(error: Exception) -> bool:

@@ -28,6 +28,7 @@ from bench.profiles import Views
 from bench.records import Record
 from bench.short_of_memory import short_of_memory
 from bench.training import train
+from vared.gate import Gate
 
 
 class Deep(Toy):
@@ -121,12 +122,14 @@ class Stack(Toy):
         self.short, self.most, self.parts = short, most, parts
         self.convs = nn.ModuleList(nn.Conv3d(3, 3, 1) for _ in range(3))
         self.norms = nn.ModuleList(nn.BatchNorm3d(3) for _ in range(3))
+        self.gate = Gate(3, 1, [1.0] * 3, hidden=4, pool="space", leak=0.5)  # whose normalisation sees no pixels
 
     def forward(self, sample: Tensor, policy: Any = None) -> Prediction:
         x, (layer, where) = sample, self.short.get(place()[0], (None, ""))
         self.parts -= 1
         for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x)).relu()
+            x = x * (1 + self.gate(x.mean(2))[1][:, :, None, None, None])
             if number == layer and self.parts < 0 and len(x) > self.most:
                 self.fail(x) if where == "forward" else x.register_hook(self.fail)
         return Prediction(torch.full((len(sample),), 27), logits=self.head(x.mean((-3, -2, -1))))
@@ -250,6 +253,7 @@ def test_whole_pictures_are_seen_through_as_many_windows_as_fit() -> None:
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
         (RuntimeError("The size of tensor a (2) must match"), False),
         (ValueError("CUDNN_STATUS_ALLOC_FAILED"), False),

@@ -190,7 +190,8 @@ def test_a_network_of_others_that_cannot_be_imported_stops_only_who_asks_for_it(
     [
         ("tiny_nte", {}, "no network or method 'tiny_nte'; did you mean 'tiny_net'"),
         ("zzz", {}, "there are alone, static, tiny_net, wrapper"),
-        ("./nets/tiny.py:Net", {}, "a module is wanted, no file: tiny:Net, in the folder that has it"),
+        ("./nets/tiny.py:Net", {}, "./nets/tiny.py:Net is a file: name its module, tiny:Net, and run"),
+        ("wrapper/nets/tiny.py:Net", {}, "nets/tiny.py:Net is a file: name its module, tiny:Net, and run"),
         ("wrapr/tiny_net", {}, "no method 'wrapr'; did you mean 'wrapper'"),
         ("wrapper/tinynet", {}, "no network 'tinynet'; did you mean 'tiny_net'"),
         ("wrapper", {}, "wrapper wraps a network: name it as wrapper/NETWORK"),

@@ -81,11 +81,14 @@ class Gate(nn.Module):
         return z, openness
 
     def _normalised(self, hidden: Tensor) -> Tensor:
-        """A single sample has no statistics of its own: also in training it is normalised by the running ones."""
-        if self.training and len(hidden) == 1:
-            norm = self.norm
+        """A single sample has no statistics: also in training it is normalised by the running ones, and not among them.
+
+        Not where processes normalise together (`bench.whole_batch`): others have samples too, and wait for this one.
+        """
+        norm = self.norm
+        if self.training and len(hidden) == 1 and type(norm) is nn.BatchNorm1d:
             return F.batch_norm(hidden, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        return norm(hidden)  # type: ignore[no-any-return]
 
     def pooled(self, space: Tensor) -> Tensor:
         """What the layers see (B, values) of means over space (B, C) or (B, C, T)."""

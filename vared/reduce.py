@@ -111,7 +111,7 @@ def reduce(
 
     shape: of one batch of input, whose frames and size the units then expect. choose: by name and module. policy: of a
     convolution's name the name of what it follows; those with the same share one gate, that of the first.
-    search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...), at most 8. start: β at which gates of the dearest
+    search_space: options a dimension (r, 1/R in 1, 1/2, 1/4, ...), 2 to 8. start: β at which gates of the dearest
     option and of the others begin. Convolutions that run twice in a pass, that have nothing to save, or that see
     something else than samples as their batch, stay as they are.
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from baselines.adafocus.precision import at_least_single
+
 
 def crop(frames: Tensor, place: Tensor, extent: Tensor, out: int) -> Tensor:
     """Patches (N, C, out, out) of frames (N, C, H, W), bilinear, beyond an edge repeating it.
@@ -19,16 +21,16 @@ def crop(frames: Tensor, place: Tensor, extent: Tensor, out: int) -> Tensor:
 
     Pixels are areas (not aligned corners): an extent of n covers n whole pixels.
     """
-    exact = torch.promote_types(frames.dtype, torch.float32)  # half precision does not tell pixels apart
-    size = torch.tensor(frames.shape[-2:], dtype=exact, device=frames.device)
-    place, extent = place.to(exact), extent.to(exact)
-    centres = (torch.arange(out, dtype=exact, device=frames.device) + 0.5) / out
+    pictures = at_least_single(frames)
+    size = torch.tensor(frames.shape[-2:], dtype=pictures.dtype, device=frames.device)
+    place, extent = place.to(pictures), extent.to(pictures)
+    centres = (torch.arange(out, dtype=pictures.dtype, device=frames.device) + 0.5) / out
     pixels = (place * (size - extent))[:, :, None] + extent[:, :, None] * centres  # (N, 2, out), from the edge
     rows, columns = (pixels * (2 / size[:, None]) - 1).unbind(1)  # -1 and 1 are the frame's edges
     grid = torch.stack(
         [columns[:, None, :].expand(-1, out, -1), rows[:, :, None].expand(-1, -1, out)], -1
     )  # (N, out, out, 2) as (x, y)
-    cut = F.grid_sample(frames.to(exact), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    cut = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return cut.to(frames.dtype)
 
 

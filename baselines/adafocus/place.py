@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from baselines.adafocus.precision import at_least_single
 from baselines.adafocus.recurrence import unrolled
 
 
@@ -32,7 +33,7 @@ class PlacePolicy(nn.Module):
         reduced = self.norm(self.conv(maps)).tanh().transpose(1, 2)  # (N, T, width, side, side)
         encoded = self.norm_fc(self.fc(reduced.flatten(2).flatten(0, 1))).tanh()
         states = unrolled(self.gru, encoded.view(len(maps), -1, encoded.shape[1]), state)
-        return self.place(states).sigmoid(), states[:, -1]
+        return at_least_single(self.place(states)).sigmoid(), states[:, -1]
 
 
 def spread(frames: int) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.adafocus.crop import patches
+from baselines.adafocus.precision import at_least_single
 
 
 class SpatialPolicy(nn.Module):
@@ -30,8 +31,7 @@ class SpatialPolicy(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """The actions."""
-        actions: Tensor = self.layers(maps).flatten(2).sigmoid()
-        return actions
+        return at_least_single(self.layers(maps).flatten(2)).sigmoid()
 
 
 def over_time(actions: Tensor, frames: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from baselines.adafocus.precision import at_least_single
+
 
 class TemporalPolicy(nn.Module):
     """Glance features (N, T, channels) to the logarithms of T weights (N, T), which add up to 1.
@@ -28,7 +30,7 @@ class TemporalPolicy(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Logarithms of the weights."""
         scores: Tensor = self.layers(features.transpose(1, 2)).squeeze(1)
-        return scores.log_softmax(1)
+        return at_least_single(scores).log_softmax(1)
 
 
 def segments(frames: int, parts: int) -> tuple[Tensor, Tensor]:
@@ -49,7 +51,7 @@ def weighted_frames(weights: Tensor, frames: int, count: int, offset: Tensor) ->
     """
     if count > frames:
         raise ValueError(f"cannot draw {count} different frames of {frames}")
-    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))  # half precision does not tell frames apart
+    weights = at_least_single(weights)
     number = torch.arange(count, device=weights.device)
     reached = weights.cumsum(1)
     wanted = ((number + offset) / count).to(weights).expand(len(weights), count).contiguous()

@@ -132,7 +132,7 @@ class AdaFocusV1(Method):
         room = self.spec.size - self.patch
         steps = torch.stack([actions // self.grid, actions % self.grid], 2)
         corner = steps * room // (self.grid - 1)  # in whole pixels
-        place = corner / max(room, 1)
+        place = corner.double() / max(room, 1)
         return pooled(self.focus(patches(sample, place, torch.full_like(place, self.patch), self.patch)))
 
     def anywhere(self, sample: Tensor) -> Tensor:

@@ -164,7 +164,8 @@ class AdaFocusV2(Method):
         elif self.training:
             return self._anywhere(maps), None
         else:
-            places = maps.new_tensor(spread(self.spec.frames)[first : first + frames]).expand(len(maps), -1, -1)
+            chosen = torch.tensor(spread(self.spec.frames)[first : first + frames], dtype=torch.float64)
+            places = chosen.to(maps.device, torch.promote_types(maps.dtype, torch.float32)).expand(len(maps), -1, -1)
         return (places[:, -1:].expand(-1, frames, -1) if self.per_video else places), state
 
     def _anywhere(self, maps: Tensor) -> Tensor:

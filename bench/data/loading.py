@@ -107,10 +107,10 @@ def use(chosen: Loading) -> None:
 
 @contextmanager
 def anew() -> Iterator[None]:
-    """Within it every clip that is read from a file is decoded: neither a cache nor this process keeps any."""
-    before = loading()
-    use(replace(before, cache=None, keeping=False))
+    """Within it every clip that a `VideoReader` is asked for is decoded: neither a cache nor this process keeps any."""
+    global _in_force
+    before, _in_force = _in_force, replace(_in_force, cache=None, keeping=False)
     try:
         yield
     finally:
-        use(before)
+        _in_force = before

@@ -66,7 +66,8 @@ def plan(profile: Profile, tables: Sequence[str] | None, methods: Sequence[str] 
     if not found:
         frames = ", ".join(map(str, profile.frames))
         fits = f"fits method {', '.join(methods)}" if methods else f"has {frames} frames"
-        raise ExperimentError(f"profile {profile.name}: none of its rows {fits}")
+        where = f"no row of {', '.join(tables)}" if tables else "none of its rows"
+        raise ExperimentError(f"profile {profile.name}: {where} {fits}")
     return sorted(found, key=lambda experiment: (experiment.frames, experiment.seed))
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from bench.data.loading import anew
 from bench.distributed import first, from_first
 from bench.environment import environment
+from bench.lost_gpu import gpu_lost
 from bench.method import Prediction
-from bench.short_of_memory import short_of_memory
 from bench.speed import figures, guards, roofline, telemetry, truth
 from bench.speed.allocator import keep_buffers
 from bench.speed.arms import Arms, TimedArm
@@ -138,9 +138,8 @@ def _record(pair: Pair, announce: Announce) -> SpeedRecord:
 
 
 def _passing(error: Exception) -> bool:
-    """Whether another try may end otherwise: the machine was busy, or the GPU refused all work after a fault."""
-    fault = "CUDA error" in str(error) and not short_of_memory(error)
-    return isinstance(error, BusyError) or fault
+    """Whether another try may end otherwise: the machine was busy, or a fault has cost this process its GPU."""
+    return isinstance(error, BusyError) or gpu_lost()
 
 
 class _Run:

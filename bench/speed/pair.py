@@ -151,7 +151,7 @@ class Pair:
         self.setting, self.results = setting, results
         self.dataset: Dataset = dataset_of(setting.profile, setting.frames, data_root)
         if setting.decode and not getattr(self.dataset.validation, "reads_files", False):
-            raise SpeedError(f"{self.dataset.name} reads no files: there is no decoding to time")
+            raise SpeedError(f"{self.dataset.name} holds its videos in memory: there is no decoding to time")
         self.classes = setting.classes or len(self.dataset.test.classes)
         self.sides: dict[Key, Side] = {
             "a": self._built(job.a, job.a_options),

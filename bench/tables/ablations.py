@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from bench.tables.beside import Beside, beside
 from bench.tables.block import Block
 from bench.tables.schema import Table
-from bench.tables.undecided import main_rows, named
+from bench.tables.undecided import main_rows, of_kind
 
 ALLOWED = -1.0
 """Points that may be lost: as in the claims of the published tables."""
@@ -23,7 +23,7 @@ def ablated(block: Block, tables: Sequence[Table]) -> Iterator[Beside]:
         RecordError: a per-video file is missing or not the one that was recorded.
     """
     rows = [experiment for table, row in main_rows(block, tables) if (experiment := table.row(row).experiment)]
-    for part in named(block, "ablation") if len(rows) > 1 else []:
+    for part in of_kind(block, "ablation") if len(rows) > 1 else []:
         for own, other in ((rows[-1], part), (part, rows[0])):
             if found := beside(">=", block, own, block, other, ALLOWED):
                 yield found

@@ -28,5 +28,5 @@ def _told(block: Block) -> bool:
 
 def _alike(block: Block, other: Block) -> bool:
     common = block.fingerprints.keys() & other.fingerprints.keys()
-    same = all(block.fingerprints[key] == other.fingerprints[key] for key in common)
+    same = bool(common) and all(block.fingerprints[key] == other.fingerprints[key] for key in common)
     return _told(other) and block.store == other.store and same

@@ -20,7 +20,7 @@ def main_rows(block: Block, tables: Sequence[Table]) -> list[tuple[Table, str]]:
     return [(loaded[id], row) for id, _, row in named if id in loaded]
 
 
-def named(block: Block, kind: Literal["undecided", "ablation"]) -> Iterator[Experiment]:
+def of_kind(block: Block, kind: Literal["undecided", "ablation"]) -> Iterator[Experiment]:
     """What the block's profile says to be of that kind among its methods."""
     if block.told is None:
         return
@@ -40,6 +40,6 @@ def undecided(block: Block, tables: Sequence[Table]) -> Iterator[Beside]:
     own = rows[-1][0].row(rows[-1][1]).experiment if rows else None
     if own is None:
         return
-    for other in named(block, "undecided"):
+    for other in of_kind(block, "undecided"):
         if found := beside(">=", block, own, block, other):
             yield found

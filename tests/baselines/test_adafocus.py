@@ -18,8 +18,9 @@ from baselines.adafocus.classifier import PrefixClassifier, coarse_to_fine, fram
 from baselines.adafocus.crop import crop, patches, scaled
 from baselines.adafocus.exits import Exits, calibrate, decaying
 from baselines.adafocus.extractors import BUILDERS, extractor
-from baselines.adafocus.place import spread
-from baselines.adafocus.temporal import weighted_frames
+from baselines.adafocus.place import PlacePolicy, spread
+from baselines.adafocus.spatial import SpatialPolicy
+from baselines.adafocus.temporal import TemporalPolicy, weighted_frames
 from baselines.adafocus.v1 import AdaFocusV1, adafocus_v1
 from baselines.adafocus.v2 import AdaFocusV2, adafocus_v2
 from baselines.networks.resnet import pooled
@@ -232,6 +233,13 @@ def test_half_precision_moves_no_crop_and_picks_no_other_frames(dtype: torch.dty
     weights = torch.ones(4, 128).softmax(1).to(dtype)
     picked = [weighted_frames(one, 128, 48, torch.tensor(0.5)) for one in (weights, weights.float())]
     assert torch.equal(*picked)
+    maps = torch.randn(2, 4, 3, 5, 5).to(dtype)
+    said = [
+        PlacePolicy(4, 5, 2).eval().to(dtype)(maps)[0],
+        SpatialPolicy(4, 3, 5, 8).eval().to(dtype)(maps),
+        TemporalPolicy(4, 8).eval().to(dtype)(maps.mean((3, 4)).transpose(1, 2)),
+    ]
+    assert [one.dtype for one in said] == [torch.float32] * 3
 
 
 def test_a_crop_of_a_ramp_reads_its_coordinates() -> None:

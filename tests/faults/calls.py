@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
 
 class OfTwoError(Exception):
@@ -19,9 +21,16 @@ def fails(number: int) -> int:
     return number
 
 
-def process(line: str) -> tuple[int, str]:
-    """That it ran in, and a line that it ends with."""
-    return os.getpid(), line
+def process(faulty: bool = False) -> int:
+    """That it ran in; a faulty one loses its GPU."""
+
+    def synchronize() -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    if faulty:
+        cuda = SimpleNamespace(is_initialized=lambda: True, synchronize=synchronize)
+        sys.modules["torch"] = SimpleNamespace(cuda=cuda)  # type: ignore[assignment]
+    return os.getpid()
 
 
 def answer(number: int) -> int:

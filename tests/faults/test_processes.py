@@ -70,12 +70,10 @@ def test_every_call_has_its_own_answer_whatever_becomes_of_others(processes: int
     assert isinstance(ended[2], WorkerDiedError) and isinstance(ended[3], ValueError)
 
 
-def test_no_more_work_goes_to_where_the_gpu_refuses_it() -> None:
-    """An error would have it too; a timing that failed so is a record with a reason."""
-    lines = ["fine", "fine", "failed: CUDA error: an illegal memory access was encountered", "fine", "fine"]
-    with Workers[tuple[int, str]](1) as workers:
-        ended = dict(filter(None, workers.ended([partial(process, line) for line in lines])))
-    told = [answer[0] for answer in ended.values() if isinstance(answer, tuple)]
+def test_no_more_work_goes_to_where_the_gpu_is_lost() -> None:
+    with Workers[int](1) as workers:
+        calls = [partial(process, faulty) for faulty in (False, False, True, False, False)]
+        told = [ended[1] for ended in filter(None, workers.ended(calls))]
     assert len(set(told[:3])) == len(set(told[3:])) == 1 and told[2] != told[3] and len(told) == 5
 
 

@@ -195,7 +195,7 @@ def test_an_arm_that_got_less_of_the_processor_than_the_other_makes_a_timing_dou
 def test_decoding_is_timed_of_files_alone_and_always_done(
     profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SpeedError, match=r"^toys reads no files: there is no decoding to time$"):
+    with pytest.raises(SpeedError, match=r"^toys holds its videos in memory: there is no decoding to time$"):
         timed(EXIT, NETWORK, profile, tmp_path, policy="all", decode=True)
     kept: set[bool] = set()
 
@@ -243,16 +243,18 @@ def test_a_ratio_that_the_roofline_cannot_explain_makes_a_timing_doubtful(
 
 
 @pytest.mark.parametrize(
-    ("error", "passing"),
+    ("error", "lost", "passing"),
     [
-        (guards.BusyError("a", "faster"), True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
-        (RuntimeError("CUDA error: out of memory"), False),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),
-        (guards.CheatError("a", "stale"), False),
+        (guards.BusyError("a", "faster"), False, True),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), True, True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False, False),
+        (guards.CheatError("a", "stale"), False, False),
     ],
 )
-def test_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
+def test_what_may_pass_is_tried_again(
+    error: Exception, lost: bool, passing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "gpu_lost", lambda: lost)
     assert measure._passing(error) is passing
 
 

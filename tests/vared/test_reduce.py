@@ -95,6 +95,7 @@ def test_units_of_the_tables_networks(
         {"kind": "foo"},
         {"dimensions": "foo"},
         {"pool": "foo"},
+        {"search_space": 0},
         {"search_space": 1},
         {"search_space": 9},
         {"hidden": 0},

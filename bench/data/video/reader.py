@@ -58,7 +58,7 @@ class VideoReader:
         Raises:
             DataError: the file cannot be read; the message names it.
         """
-        if path in self._kept:
+        if loading().keeping and path in self._kept:
             self._kept.move_to_end(path)
             return self._kept[path]
         cache, key = loading().opened_cache, ""
@@ -91,7 +91,7 @@ class VideoReader:
             key = self._key(path)
             if (clip := cache.read(key, choose)) is not None:
                 return clip
-        if path not in self._kept:
+        if not loading().keeping or path not in self._kept:
             room = cache.largest if cache else self._memory - self._bytes
             try:
                 clip = self._part(path, choose, room, cache, key)
