@@ -55,7 +55,13 @@ def test_longer_training_is_held_against_shorter_by_the_seeds_of_both(write, tmp
     assert {one.text for one in asked["longer"].findings} == {"8 frames: more accurate after 60 epochs than after 20"}
 
 
-def test_other_data_are_never_compared(write, tmp_path: Path) -> None:
+def test_the_shorter_one_is_that_of_the_same_data(write, tmp_path: Path) -> None:
+    """Also where other data have more runs; other data alone are never compared."""
     write(**setting(LONG))
-    write(HALF, data_fingerprint="other", **setting(SHORT))
-    assert not [*longer(by_start(blocks([("runs", tmp_path / "runs")])))]
+    for seed in range(3):
+        write(HALF, seed=seed, data_fingerprint="other", **setting(SHORT))
+    stores = [("runs", tmp_path / "runs")]
+    assert not [*longer(by_start(blocks(stores)))]
+    write(HALF, **setting(SHORT))
+    (told,) = longer(by_start(blocks(stores)))
+    assert told.judgement.seeds == 1 and {*told.where.fingerprints.values()} == {"f"}
