@@ -230,7 +230,7 @@ def test_half_precision_moves_no_crop_and_picks_no_other_frames(dtype: torch.dty
     frames, place = torch.rand(2, 3, 224, 224).to(dtype), torch.rand(2, 2)
     extent = torch.full((2, 2), 128.0)
     torch.testing.assert_close(crop(frames, place, extent, 128), crop(frames.float(), place, extent, 128).to(dtype))
-    weights = torch.ones(4, 128).softmax(1).to(dtype)
+    weights = torch.randn(4, 128).softmax(1).to(dtype)
     picked = [weighted_frames(one, 128, 48, torch.tensor(0.5)) for one in (weights, weights.float())]
     assert torch.equal(*picked)
     maps = torch.randn(2, 4, 3, 5, 5).to(dtype)
